@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LINK := .typing/farshore
+PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast lint lock clean up
@@ -25,7 +26,7 @@ test-fast: $(READY)
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy schemas streams agents deploy/local
+	@$(BIN)/mypy
 
 # The lock has hashes and no URLs; it is made anew with `make lock`.
 $(READY): requirements/dev.txt pyproject.toml
@@ -37,7 +38,7 @@ $(READY): requirements/dev.txt pyproject.toml
 
 # mypy reads the packages under their import root; an editable install does not show it that root.
 $(LINK):
-	@mkdir -p .typing && ln -sfn .. $(LINK)
+	@mkdir -p $(LINK) && for folder in $(PACKAGES); do ln -sfn ../../$$folder $(LINK)/$${folder##*/}; done
 
 lock: 
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra parquet --extra dev --output-file requirements/dev.txt pyproject.toml

@@ -1,0 +1,1 @@
+"""Decisions and the engine: batch transport, scoring, model packages, delivery. Effects live in agents."""

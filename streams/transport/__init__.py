@@ -1,0 +1,1 @@
+"""A Faust transport that hands agents whole batches; life cycle, groups and assignment stay Faust's."""

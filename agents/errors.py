@@ -1,0 +1,30 @@
+"""Errors that end a command with one clear line.
+
+FarshoreError
+├── SettingsError       a setting is wrong: its name, what is wrong, what would be right
+├── TopicError          a topic is not as it must be
+├── BrokerAbsentError   no broker answers where one was to be
+└── UplinkConfigError   the uplink cannot be used as it is configured
+"""
+
+__all__ = ["BrokerAbsentError", "FarshoreError", "SettingsError", "TopicError", "UplinkConfigError"]
+
+
+class FarshoreError(Exception):
+    """Something a user can put right; the message says how."""
+
+
+class SettingsError(FarshoreError):
+    """A setting is wrong."""
+
+
+class TopicError(FarshoreError):
+    """A topic is not as it must be."""
+
+
+class BrokerAbsentError(FarshoreError):
+    """No broker answers."""
+
+
+class UplinkConfigError(FarshoreError):
+    """The uplink cannot be used as configured."""

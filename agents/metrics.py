@@ -1,0 +1,58 @@
+"""The metrics every worker serves. Grafana relies on these names."""
+
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = [
+    "ANOMALIES",
+    "ANOMALIES_WAITING",
+    "BATCH_ROWS",
+    "CONSUMER_LAG_BYTES",
+    "CONSUMER_LAG_RECORDS",
+    "CONSUMER_LAG_SECONDS",
+    "DELIVERIES",
+    "EVENTS",
+    "SCORING_SECONDS",
+    "UPLINK_ATTEMPTS",
+    "UPLINK_STATE",
+    "WORKER_REGISTRY",
+]
+
+WORKER_REGISTRY: Final[CollectorRegistry] = REGISTRY
+
+EVENTS: Final = Counter(
+    "farshore_events", "Events by outcome: scored, or the dead letter's reason.", ["outcome"]
+)
+ANOMALIES: Final = Counter("farshore_anomalies", "Anomalies written to the store, by severity.", ["severity"])
+BATCH_ROWS: Final = Histogram(
+    "farshore_batch_rows",
+    "Events in one batch.",
+    buckets=(1, 4, 16, 64, 256, 1_024, 4_096, 16_384),
+)
+SCORING_SECONDS: Final = Histogram(
+    "farshore_scoring_seconds",
+    "Seconds to decode, score and encode one batch.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
+)
+CONSUMER_LAG_RECORDS: Final = Gauge(
+    "farshore_consumer_lag_records", "Records between commit and end.", ["group", "topic", "partition"]
+)
+CONSUMER_LAG_SECONDS: Final = Gauge(
+    "farshore_consumer_lag_seconds",
+    "Age of the oldest record that is not committed; 0 when there is none.",
+    ["group", "topic", "partition"],
+)
+CONSUMER_LAG_BYTES: Final = Gauge(
+    "farshore_consumer_lag_bytes",
+    "Estimate: records behind times their mean size.",
+    ["group", "topic", "partition"],
+)
+UPLINK_STATE: Final = Gauge(
+    "farshore_uplink_state", "The uplink's breaker: 0 offline, 1 probing, 2 throttled, 3 online."
+)
+UPLINK_ATTEMPTS: Final = Counter("farshore_uplink_attempts", "Sends to Event Hubs by result.", ["result"])
+DELIVERIES: Final = Counter(
+    "farshore_deliveries", "Anomalies settled by the bridge, by outcome.", ["outcome"]
+)
+ANOMALIES_WAITING: Final = Gauge("farshore_anomalies_waiting", "Anomalies in the store without an outcome.")

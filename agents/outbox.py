@@ -1,0 +1,209 @@
+"""The way out to Kafka: results in order, one batch in flight for each partition, retried until acknowledged.
+
+Guarantees, for each topic and partition:
+  records leave in the order in which they were put
+  a parcel is done only when the broker has acknowledged its last record (acks=all)
+  an absent broker delays, it never drops: the retry has no end, the waits between have (RETRY_SECONDS_MAX)
+What waits is bounded by the transport, which hands out no more while too much is not settled.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from ..streams.scoring.pipeline import Columns
+from ..streams.transport.producer import BatchProducer
+
+__all__ = ["RETRY_SECONDS_MAX", "Outbox", "Settlement"]
+
+RETRY_SECONDS_MAX: Final = 5.0
+_RETRY_SECONDS_MIN: Final = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class Settlement:
+    """Counts parcels of one input batch and calls back when the last one is acknowledged."""
+
+    __slots__ = ("_left", "_on_settled")
+
+    def __init__(self, parcels: int, on_settled: Callable[[], None]) -> None:
+        self._left = parcels
+        self._on_settled = on_settled
+        if parcels == 0:
+            on_settled()
+
+    def parcel_done(self) -> None:
+        """One parcel is acknowledged."""
+        self._left -= 1
+        if self._left == 0:
+            self._on_settled()
+
+
+@dataclass(slots=True)
+class _Parcel:
+    columns: Columns
+    settlement: Settlement
+    taken: int = 0
+
+
+class Outbox:
+    """Lanes to every output partition, opened as they are needed."""
+
+    def __init__(
+        self, producer: Callable[[], BatchProducer], on_fatal: Callable[[BaseException], None]
+    ) -> None:
+        self._producer = producer
+        self._on_fatal = on_fatal
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self.state = BrokerState()
+
+    def put(self, topic: str, partition: int, columns: Columns, settlement: Settlement) -> None:
+        """Queue a parcel; its settlement hears of it once the broker has it."""
+        lane = self._lanes.get((topic, partition))
+        if lane is None:
+            lane = self._lanes[topic, partition] = _Lane(topic, partition, self)
+        lane.put(_Parcel(columns, settlement))
+
+    async def send(self, builder: BatchBuilder, topic: str, partition: int) -> None:
+        """One attempt; returns when acknowledged, raises KafkaError otherwise."""
+        await (await self._producer().send_batch(builder, topic, partition))
+
+    def new_batch(self) -> BatchBuilder:
+        """An empty Kafka batch."""
+        return self._producer().create_batch()
+
+    def fail(self, error: BaseException) -> None:
+        """A lane met an error that no retry mends."""
+        self._on_fatal(error)
+
+    async def close(self) -> None:
+        """Stop all lanes; what is not acknowledged will be read and scored again."""
+        for lane in self._lanes.values():
+            lane.task.cancel()
+        await asyncio.gather(*(lane.task for lane in self._lanes.values()), return_exceptions=True)
+
+
+class BrokerState:
+    """Logs that the broker stopped or resumed acknowledging: two lines an outage, whatever its length."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    def down(self, error: BaseException) -> None:
+        """An attempt failed."""
+        if self._since is None:
+            self._since = self._clock()
+            log.warning("Kafka does not acknowledge results (%s); retrying, nothing is lost", _name(error))
+
+    def up(self) -> None:
+        """An attempt succeeded."""
+        if self._since is not None:
+            log.warning("Kafka acknowledges results again after %.1f s", self._clock() - self._since)
+            self._since = None
+
+
+class _Lane:
+    """One output partition: whatever waits goes out as one batch, then the next."""
+
+    def __init__(self, topic: str, partition: int, outbox: Outbox) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._outbox = outbox
+        self._waiting: deque[_Parcel] = deque()
+        self._wake = asyncio.Event()
+        self.task = asyncio.create_task(self._run(), name=f"outbox {topic}/{partition}")
+
+    def put(self, parcel: _Parcel) -> None:
+        self._waiting.append(parcel)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                while self._waiting:
+                    await self._send_some()
+                self._wake.clear()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._outbox.fail(error)
+
+    async def _send_some(self) -> None:
+        """Step 1: fill one Kafka batch; 2: send it until acknowledged; 3: report finished parcels."""
+        runs = self._fill()
+        await self._deliver(runs)
+        while self._waiting and self._waiting[0].taken == len(self._waiting[0].columns):
+            self._waiting.popleft().settlement.parcel_done()
+
+    def _fill(self) -> "_Runs":
+        runs: _Runs = []
+        builder = self._outbox.new_batch()
+        for parcel in self._waiting:
+            start = parcel.taken
+            parcel.taken = _append(builder, parcel.columns, start, len(parcel.columns))
+            if parcel.taken > start:
+                runs.append((parcel.columns, start, parcel.taken))
+            if parcel.taken < len(parcel.columns):
+                break
+        self._builder = builder
+        return runs
+
+    async def _deliver(self, runs: "_Runs") -> None:
+        builder = self._builder
+        wait_seconds = _RETRY_SECONDS_MIN
+        while True:
+            try:
+                await self._outbox.send(builder, self._topic, self._partition)
+            except KafkaError as error:
+                if not _is_retriable(error):
+                    raise
+                self._outbox.state.down(error)
+                await asyncio.sleep(wait_seconds)
+                wait_seconds = min(wait_seconds * 2, RETRY_SECONDS_MAX)
+                # The client has closed the batch it gave up on; the same records go into a new one.
+                builder = self._outbox.new_batch()
+                for columns, start, stop in runs:
+                    _append(builder, columns, start, stop)
+            else:
+                self._outbox.state.up()
+                return
+
+
+_Runs = list[tuple[Columns, int, int]]
+
+
+def _append(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> int:
+    """Append records from `start` while they fit; returns the index of the first one left out."""
+    append = builder.append
+    keys, values, headers = columns.keys, columns.values, columns.headers
+    if headers:
+        for index in range(start, stop):
+            if append(timestamp=None, key=keys[index], value=values[index], headers=headers[index]) is None:
+                return index
+        return stop
+    for index in range(start, stop):
+        if append(timestamp=None, key=keys[index], value=values[index]) is None:
+            return index
+    return stop
+
+
+def _is_retriable(error: KafkaError) -> bool:
+    return bool(error.retriable) or type(error).__name__ in _RETRIED_BY_NAME
+
+
+# aiokafka marks these as final, but a broker that comes back takes the same batch.
+_RETRIED_BY_NAME: Final[Sequence[str]] = ("KafkaTimeoutError", "KafkaConnectionError", "RequestTimedOutError")
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__.removesuffix("Error")

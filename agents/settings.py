@@ -1,0 +1,172 @@
+"""Settings: `FARSHORE_…` in the environment, or a TOML file; the environment wins.
+
+A wrong value is refused at start with its name, what is wrong and what would be right. Values of secrets
+appear nowhere, in errors least of all.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from ..schemas.topics import TopicNames
+from .errors import SettingsError
+
+__all__ = ["PREFIX", "Settings", "load_settings"]
+
+PREFIX: Final = "FARSHORE_"
+
+_TOPIC_NAME: Final = r"^[A-Za-z0-9._-]{1,249}$"
+_SITE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+
+def _bootstrap(value: str) -> str:
+    for address in value.split(","):
+        host, colon, port = address.strip().rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{address.strip()!r} is no host:port; give host:port[,host:port…]")
+    return value
+
+
+TopicName = Annotated[str, Field(pattern=_TOPIC_NAME)]
+
+
+class Settings(BaseSettings):
+    """Everything a worker can be told. The field `kafka_bootstrap` is FARSHORE_KAFKA_BOOTSTRAP, and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap)] = "localhost:9092"
+    site: str = Field("site", pattern=_SITE)
+    model: Path | None = None
+    eventhub_connection_string: SecretStr | None = None
+    eventhub_name: str | None = None
+    metrics_port: int = Field(9464, ge=0, le=65535)
+    metrics_host: str = "0.0.0.0"  # noqa: S104  Prometheus scrapes from another machine
+
+    scorer_group: TopicName = "farshore-scorer"
+    bridge_group: TopicName = "farshore-bridge"
+
+    topic_events: TopicName = "events"
+    topic_scored: TopicName = "scored"
+    topic_anomalies: TopicName = "anomalies"
+    topic_deliveries: TopicName = "deliveries"
+    topic_audit: TopicName = "audit"
+    topic_dead_letters: TopicName = "dead-letters"
+    topic_models: TopicName = "models"
+    topic_partitions: int = Field(4, ge=1, le=10_000)
+    topic_replication: int = Field(1, ge=1, le=32)
+    topic_in_sync_replicas_min: int = Field(1, ge=1, le=32)
+    topic_event_bytes_max: int = Field(8_388_608, ge=1024, le=1_073_741_824)
+
+    event_bytes_max: int = Field(1_048_576, ge=64, le=1_073_741_824)
+    batch_rows_max: int = Field(2_000, ge=1, le=1_000_000)
+    outstanding_bytes_max: int = Field(67_108_864, ge=1_048_576)
+    onnx_threads: int = Field(1, ge=1, le=256)
+
+    commit_interval_seconds: float = Field(1.0, gt=0, le=60)
+    kafka_session_timeout_seconds: float = Field(30.0, ge=1, le=600)
+    kafka_request_timeout_seconds: float = Field(40.0, ge=1, le=600)
+    kafka_max_poll_interval_seconds: float = Field(300.0, ge=1, le=86_400)
+
+    uplink_send_seconds_max: float = Field(4.5, ge=0.5, le=120)
+    uplink_connect_seconds_max: float = Field(10.0, ge=0.5, le=120)
+    uplink_backoff_seconds_min: float = Field(0.5, gt=0, le=60)
+    uplink_backoff_seconds_max: float = Field(30.0, gt=0, le=3_600)
+
+    lag_interval_seconds: float = Field(5.0, ge=0.2, le=600)
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.event_bytes_max > self.topic_event_bytes_max:
+            raise ValueError(
+                "event_bytes_max is larger than topic_event_bytes_max: no event of that size could arrive"
+            )
+        if self.topic_in_sync_replicas_min > self.topic_replication:
+            raise ValueError("topic_in_sync_replicas_min is larger than topic_replication")
+        if self.kafka_session_timeout_seconds > self.kafka_request_timeout_seconds:
+            raise ValueError("kafka_session_timeout_seconds is larger than kafka_request_timeout_seconds")
+        if self.uplink_backoff_seconds_min > self.uplink_backoff_seconds_max:
+            raise ValueError("uplink_backoff_seconds_min is larger than uplink_backoff_seconds_max")
+        names = [name for field, name in self if field.startswith("topic_") and isinstance(name, str)]
+        if len(set(names)) != len(names):
+            raise ValueError("two topics have the same name; each needs its own")
+        return self
+
+    @property
+    def topics(self) -> TopicNames:
+        """The topics' names as one value."""
+        return TopicNames(
+            self.topic_events,
+            self.topic_scored,
+            self.topic_anomalies,
+            self.topic_deliveries,
+            self.topic_audit,
+            self.topic_dead_letters,
+            self.topic_models,
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(config: Path | None = None, **given: Any) -> Settings:  # values of any field's type
+    """The settings in force; raises SettingsError naming every wrong one."""
+    if config is not None:
+        _check_file(config)
+    _check_environment()
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    try:
+        return FromFile(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def _check_file(config: Path) -> None:
+    try:
+        with config.open("rb") as file:
+            names = set(tomllib.load(file))
+    except OSError as error:
+        raise SettingsError(f"--config {config} cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"--config {config} is no TOML: {error}") from None
+    unknown = sorted(names - set(Settings.model_fields))
+    if unknown:
+        raise SettingsError(f"--config {config} has unknown settings {', '.join(unknown)}")
+
+
+def _check_environment() -> None:
+    # A mistyped name would otherwise be ignored and the default used unseen.
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "CACHE"}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError(f"the environment has unknown settings {', '.join(unknown)}")
+
+
+def _sentence(problem: Any) -> str:  # pydantic's ErrorDetails; its values are any
+    place = ".".join(str(part) for part in problem["loc"])
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{PREFIX}{place.upper()}: {message}" if place else message

@@ -1,0 +1,223 @@
+"""The manifest of a model package: what `model.onnx` is fed, and how its answer is read.
+
+The JSON Schema `manifest.schema.json` is the authority on the form; `parse_manifest` adds what a schema
+cannot say (counts that must agree, levels in order). Nothing here opens a file or knows ONNX Runtime.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from .severity import Severity
+
+__all__ = [
+    "EventMapping",
+    "InputSpec",
+    "Manifest",
+    "ManifestError",
+    "ScoreRule",
+    "SeverityLevel",
+    "load_schema",
+    "parse_manifest",
+]
+
+BATCH_AXIS: Final = "batch"
+
+
+class ManifestError(ValueError):
+    """The manifest is not one. The message says where, what is wrong and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventMapping:
+    """Where key, time and features stand in the producers' own JSON, as JSON Pointers (RFC 6901).
+
+    `device` is None when the record's Kafka key names the device. `features` is one pointer to an object
+    by feature name or an array in feature order, or one pointer for each feature, in feature order.
+    """
+
+    device: str | None = "/device"
+    time: str = "/time"
+    time_unit: str = "ms"
+    features: str | tuple[str, ...] = "/readings"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """The model's input. `shape` is without the batch axis; its product is the number of features.
+
+    Scaling is `(value - mean) / std` by feature, before the cast to `dtype`'s tensor; None is no scaling.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRule:
+    """How one number a row is made of an output: `column`, `max`, `one-minus-max`, `reconstruction-error`."""
+
+    output: str
+    rule: str
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SeverityLevel:
+    """Anomalies with a score of at least `score_min` are `level`, unless a higher level fits too."""
+
+    level: Severity
+    score_min: float
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One model package. `threshold`: an event is an anomaly when its score is greater."""
+
+    name: str
+    version: str
+    model_sha256: str
+    features: tuple[str, ...]
+    event: EventMapping
+    window: int
+    window_horizon: int
+    input: InputSpec
+    score: ScoreRule
+    contributions_output: str | None
+    threshold: float
+    severity: tuple[SeverityLevel, ...]
+    median_of: int
+    rest_seconds: float
+    provenance: Mapping[str, object]
+
+    @property
+    def label(self) -> str:
+        """name@version, as scored records and anomalies carry it."""
+        return f"{self.name}@{self.version}"
+
+
+@cache
+def load_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema `name` (such as "scored") as it is shipped. Its values are JSON, hence Any."""
+    text = resources.files(__package__).joinpath(f"{name}.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def parse_manifest(document: object) -> Manifest:
+    """A manifest from decoded JSON, or ManifestError naming the place and what would be right."""
+    error = best_match(Draft202012Validator(load_schema("manifest")).iter_errors(document))
+    if error is not None:
+        raise ManifestError(f"manifest.json at {error.json_path}: {error.message}")
+    assert isinstance(document, dict)
+    features = tuple(document["features"])
+    tensor = _input(document["input"], len(features))
+    threshold = _finite(document["threshold"], "$.threshold")
+    follow = document.get("after", {})
+    contributions = document.get("contributions")
+    return Manifest(
+        name=document["name"],
+        version=document["version"],
+        model_sha256=document["model_sha256"],
+        features=features,
+        event=_mapping(document.get("event", {}), features),
+        window=document.get("window", 1),
+        window_horizon=document.get("window_horizon", 0),
+        input=tensor,
+        score=ScoreRule(
+            document["score"]["output"], document["score"]["rule"], document["score"].get("column", 0)
+        ),
+        contributions_output=contributions["output"] if contributions else None,
+        threshold=threshold,
+        severity=_severity(document.get("severity", []), threshold),
+        median_of=follow.get("median_of", 1),
+        rest_seconds=float(follow.get("rest_seconds", 0)),
+        provenance=document.get("provenance", {}),
+    )
+
+
+def _finite(value: float, place: str) -> float:
+    # JSON readers take 1e999 for infinity; a threshold that no score passes would silence the site.
+    if not math.isfinite(value):
+        raise ManifestError(f"manifest.json at {place}: {value} is not a finite number")
+    return float(value)
+
+
+def _input(section: Mapping[str, Any], feature_count: int) -> InputSpec:
+    axes = section["shape"]
+    if axes[0] != BATCH_AXIS or BATCH_AXIS in axes[1:]:
+        raise ManifestError(
+            f'manifest.json at $.input.shape: {axes} must start with "{BATCH_AXIS}" and name it once'
+        )
+    shape = tuple(int(axis) for axis in axes[1:])
+    if math.prod(shape) != feature_count:
+        raise ManifestError(
+            f"manifest.json at $.input.shape: {axes} holds {math.prod(shape)} values a row, "
+            f"but $.features names {feature_count}"
+        )
+    scaling = section.get("scaling")
+    mean = std = None
+    if scaling is not None:
+        mean, std = (_per_feature(scaling[name], name, feature_count) for name in ("mean", "std"))
+        if 0.0 in std:
+            raise ManifestError("manifest.json at $.input.scaling.std: 0 cannot divide; use 1 for a constant")
+    return InputSpec(section["name"], section["dtype"], shape, mean, std)
+
+
+def _per_feature(value: float | list[float], name: str, feature_count: int) -> tuple[float, ...]:
+    place = f"$.input.scaling.{name}"
+    values = [value] * feature_count if isinstance(value, int | float) else value
+    if len(values) != feature_count:
+        raise ManifestError(
+            f"manifest.json at {place}: {len(values)} values for {feature_count} features; "
+            "give one number, or one for each feature"
+        )
+    return tuple(_finite(number, place) for number in values)
+
+
+def _mapping(section: Mapping[str, Any], features: tuple[str, ...]) -> EventMapping:
+    place = "$.event.features"
+    where = section.get("features", "/readings")
+    if isinstance(where, dict):
+        if set(where) != set(features):
+            missing, unknown = set(features) - set(where), set(where) - set(features)
+            raise ManifestError(
+                f"manifest.json at {place}: must name exactly $.features; "
+                f"missing {sorted(missing)}, unknown {sorted(unknown)}"
+            )
+        where = tuple(where[name] for name in features)
+    device = section.get("device", "/device")
+    return EventMapping(
+        device=None if device == {"from": "record-key"} else device,
+        time=section.get("time", "/time"),
+        time_unit=section.get("time_unit", "ms"),
+        features=where,
+    )
+
+
+def _severity(levels: list[Mapping[str, Any]], threshold: float) -> tuple[SeverityLevel, ...]:
+    if not levels:
+        return (SeverityLevel(Severity.MEDIUM, threshold),)
+    parsed = tuple(
+        SeverityLevel(Severity(level["level"]), _finite(level["score_min"], "$.severity")) for level in levels
+    )
+    ranks = [level.level.rank for level in parsed]
+    bounds = [level.score_min for level in parsed]
+    if ranks != sorted(set(ranks)) or bounds != sorted(set(bounds)):
+        raise ManifestError("manifest.json at $.severity: levels must rise, each once, with rising score_min")
+    if bounds[0] > threshold:
+        raise ManifestError(
+            f"manifest.json at $.severity[0].score_min: {bounds[0]} is above the threshold {threshold}, "
+            "so anomalies between them would have no level"
+        )
+    return parsed

@@ -1,0 +1,87 @@
+"""The records farshore writes, as typed dictionaries: what `*.schema.json` beside this file describes.
+
+Typed dictionaries rather than classes, because the codec writes them as they are: one object a record.
+"""
+
+from enum import StrEnum
+from typing import Final, TypedDict
+
+__all__ = [
+    "TIME_MS_LIMIT",
+    "AnomalyRecord",
+    "DeliveryRecord",
+    "Departure",
+    "Outcome",
+    "ScoredRecord",
+    "Source",
+]
+
+TIME_MS_LIMIT: Final = 4_102_444_800_000
+"""2100-01-01T00:00:00Z in epoch milliseconds: event times lie in [0, TIME_MS_LIMIT)."""
+
+
+class Source(TypedDict):
+    """Where an event stands in the input: unique for one life of a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class ScoredRecord(TypedDict):
+    """A value in `scored`: `time` is epoch milliseconds UTC, `model` is name@version."""
+
+    device: str
+    time: int
+    score: float
+    anomaly: bool
+    model: str
+    source: Source
+
+
+class AnomalyRecord(TypedDict):
+    """A value in `anomalies`: all that is known about one anomaly. It stays on the site."""
+
+    id: str
+    site: str
+    device: str
+    time: int
+    score: float
+    threshold: float
+    severity: str
+    model: str
+    model_digest: str
+    contributions: dict[str, float] | None
+    readings: dict[str, float]
+    source: Source
+    detected_at: int
+
+
+class Departure(TypedDict):
+    """What leaves the site for one anomaly while no compliance policy exists. Nothing else does."""
+
+    id: str
+    site: str
+    time: int
+    score: float
+    severity: str
+    model: str
+
+
+class Outcome(StrEnum):
+    """How an anomaly's delivery was settled. An anomaly without an outcome is waiting."""
+
+    ACKNOWLEDGED = "acknowledged"
+    HELD_BACK = "held-back"
+    SET_ASIDE = "set-aside"
+    DROPPED_BY_QUOTA = "dropped-by-quota"
+
+
+class DeliveryRecord(TypedDict):
+    """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it."""
+
+    id: str
+    outcome: str
+    batch: str | None
+    time: int
+    detail: str | None

@@ -1,0 +1,318 @@
+"""Raw event values to a matrix of features: a fast path for clean batches, a careful path for the rest.
+
+Guarantees:
+  accepted rows + rejections = values given, each position in exactly one of them, both in input order
+  the two paths agree: a batch the fast path takes gives what the careful path gives (tests compare them)
+  every accepted feature is a JSON number that the model's input type holds; nothing is converted silently:
+  NumPy would make 1 of true, 71.3 of "71.3", NaN of null and infinity of 1e39, so types come first
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from typing import Final, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ...schemas.manifest import Manifest
+from ...schemas.reasons import DeadLetterReason
+from ...schemas.records import TIME_MS_LIMIT
+from .codec import NotJsonError, decode
+from .eventtime import BadTimeError, epoch_ms
+from .pointer import MISSING, Pointer, siblings
+
+__all__ = ["DEVICE_LENGTH_MAX", "Decoded", "EventDecoder", "Rejection"]
+
+DEVICE_LENGTH_MAX: Final = 256
+"""Characters of a device name; the records' schema says the same."""
+
+_NUMBERS: Final = {int, float}
+
+Value = bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One event that cannot be scored: its position in the batch, and why."""
+
+    index: int
+    reason: DeadLetterReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The accepted events of a batch.
+
+    `indices` are their positions in the batch; `numbers` holds their features flat and row by row, as the
+    JSON gave them; `matrix` is the same in the model's dtype, of shape (rows, features).
+    """
+
+    indices: Sequence[int]
+    devices: list[str]
+    times_ms: list[int]
+    numbers: list[float]
+    matrix: npt.NDArray[np.generic]
+    rejections: list[Rejection]
+
+
+class _RejectedError(Exception):
+    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class EventDecoder:
+    """Decodes batches of events in the layout that the package describes."""
+
+    def __init__(self, manifest: Manifest, *, event_bytes_max: int) -> None:
+        self._features = manifest.features
+        self._dtype = np.dtype(manifest.input.dtype)
+        self._event_bytes_max = event_bytes_max
+        event = manifest.event
+        self._device = None if event.device is None else Pointer(event.device)
+        self._time = Pointer(event.time)
+        self._time_unit = event.time_unit
+        where = event.features
+        self._by_name = isinstance(where, str)
+        self._container = Pointer(where) if isinstance(where, str) else None
+        self._places = () if isinstance(where, str) else tuple(Pointer(text) for text in where)
+        self._get_device = self._device.getter() if self._device else None
+        self._get_time = self._time.getter()
+        self._get_places = [place.getter() for place in self._places]
+        # Features that are members of one object, the usual case, are read with one call an event.
+        parent, names = (where, self._features) if isinstance(where, str) else siblings(self._places)
+        self._get_container = None if parent is None else Pointer(parent).getter()
+        self._get_row = _row_getter(names)
+        self._limits = _limits(self._dtype)
+
+    def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
+        """All of `values`; `keys` are the Kafka keys at the same positions."""
+        decoded = self.decode_clean(values, keys)
+        return decoded if decoded is not None else self.decode_carefully(values, keys)
+
+    def decode_clean(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded | None:
+        """The whole batch at once, or None when anything in it needs a closer look."""
+        if not values:
+            return None
+        try:
+            # An absent value has no length and is no JSON: both raise, and the careful path names it.
+            present = cast(Sequence[bytes], values)
+            if max(map(len, present)) > self._event_bytes_max:
+                return None
+            documents = list(map(decode, present))
+            if set(map(type, documents)) != {dict}:
+                return None
+            devices = self._clean_devices(documents, cast(Sequence[bytes], keys))
+            times = self._clean_times(documents)
+            numbers = self._clean_numbers(documents)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            return None
+        matrix = None if numbers is None else self._matrix(numbers)
+        if devices is None or times is None or numbers is None or matrix is None:
+            return None
+        return Decoded(range(len(values)), devices, times, numbers, matrix, [])
+
+    def _clean_devices(self, documents: list[object], keys: Sequence[bytes]) -> list[str] | None:
+        if self._get_device is None:
+            devices = [key.decode() for key in keys]
+        else:
+            found = list(map(self._get_device, documents))
+            if set(map(type, found)) != {str}:
+                return None
+            devices = cast(list[str], found)
+        return devices if "" not in devices and max(map(len, devices)) <= DEVICE_LENGTH_MAX else None
+
+    def _clean_times(self, documents: list[object]) -> list[int] | None:
+        found = list(map(self._get_time, documents))
+        if self._time_unit != "ms" or set(map(type, found)) != {int}:
+            # BadTimeError is a ValueError, which sends the batch down the careful path.
+            return [epoch_ms(value, self._time_unit) for value in found]
+        times = cast(list[int], found)
+        return times if min(times) >= 0 and max(times) < TIME_MS_LIMIT else None
+
+    def _clean_numbers(self, documents: list[object]) -> list[float] | None:
+        rows: Iterable[Iterable[object]]
+        if self._get_container is None:
+            rows = [[get(document) for get in self._get_places] for document in documents]
+        else:
+            containers = list(map(self._get_container, documents))
+            kinds = set(map(type, containers))
+            if kinds == {dict}:
+                rows = map(self._get_row, containers)
+            elif kinds == {list} and self._by_name:
+                rows = cast(list[list[object]], containers)
+                if set(map(len, cast(list[list[object]], containers))) != {len(self._features)}:
+                    return None
+            else:
+                return None
+        numbers = list(chain.from_iterable(rows))
+        return cast(list[float], numbers) if set(map(type, numbers)) <= _NUMBERS else None
+
+    def _matrix(self, numbers: list[float]) -> npt.NDArray[np.generic] | None:
+        """The numbers in the model's dtype, (rows, features), or None when one does not fit."""
+        low, high = self._limits
+        try:
+            exact = np.fromiter(numbers, np.int64 if self._dtype.kind in "iu" else np.float64, len(numbers))
+        except (OverflowError, ValueError):
+            return None
+        # fromiter cuts 1.5 to 1: whole numbers only for whole types, as JSON floats too (2.0 is 2).
+        if self._dtype.kind in "iu" and not np.array_equal(
+            exact, np.fromiter(numbers, np.float64, len(numbers))
+        ):
+            return None
+        # NaN compares false, so this refuses it too.
+        if not (exact.min() >= low and exact.max() <= high):
+            return None
+        return exact.astype(self._dtype).reshape(-1, len(self._features))
+
+    def decode_carefully(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
+        """Event by event, with the reason for each one refused."""
+        indices: list[int] = []
+        devices: list[str] = []
+        times: list[int] = []
+        numbers: list[float] = []
+        rejections: list[Rejection] = []
+        for index, (value, key) in enumerate(zip(values, keys, strict=True)):
+            try:
+                document = self._document(value)
+                device = self._device_of(document, key)
+                time_ms = self._time_of(document)
+                row = self._row_of(document)
+            except _RejectedError as rejected:
+                rejections.append(Rejection(index, rejected.reason, rejected.detail))
+            else:
+                indices.append(index)
+                devices.append(device)
+                times.append(time_ms)
+                numbers += row
+        matrix = self._matrix(numbers) if numbers else np.empty((0, len(self._features)), self._dtype)
+        assert matrix is not None, "each row was checked by itself"
+        return Decoded(indices, devices, times, numbers, matrix, rejections)
+
+    def _document(self, value: Value) -> object:
+        if not value:
+            raise _RejectedError(DeadLetterReason.EMPTY, "the value is empty")
+        if len(value) > self._event_bytes_max:
+            raise _RejectedError(
+                DeadLetterReason.TOO_LARGE, f"{len(value)} bytes, the limit is {self._event_bytes_max}"
+            )
+        try:
+            document = decode(value)
+        except NotJsonError as error:
+            try:
+                value.decode()
+            except UnicodeDecodeError as broken:
+                detail = f"byte {broken.start} is no UTF-8: {broken.reason}"
+                raise _RejectedError(DeadLetterReason.NOT_UTF8, detail) from None
+            raise _RejectedError(DeadLetterReason.NOT_JSON, str(error)[:200]) from None
+        if type(document) is not dict:
+            raise _RejectedError(DeadLetterReason.NOT_OBJECT, f"JSON {_kind(document)}, expected an object")
+        return document
+
+    def _device_of(self, document: object, key: Value) -> str:
+        if self._device is None:
+            try:
+                device: object = key.decode() if key is not None else MISSING
+            except UnicodeDecodeError:
+                raise _RejectedError(DeadLetterReason.BAD_DEVICE, "the record key is no UTF-8") from None
+            place = "the record key"
+        else:
+            device = self._device.follow(document)
+            place = self._device.text
+        if type(device) is not str:
+            raise _RejectedError(
+                DeadLetterReason.BAD_DEVICE, f"{place} is {_kind(device)}, expected a string"
+            )
+        if not 0 < len(device) <= DEVICE_LENGTH_MAX:
+            raise _RejectedError(
+                DeadLetterReason.BAD_DEVICE,
+                f"{place} has {len(device)} characters, expected 1 to {DEVICE_LENGTH_MAX}",
+            )
+        return device
+
+    def _time_of(self, document: object) -> int:
+        value = self._time.follow(document)
+        if value is MISSING:
+            raise _RejectedError(DeadLetterReason.BAD_TIME, f"nothing at {self._time.text}")
+        try:
+            return epoch_ms(value, self._time_unit)
+        except BadTimeError as error:
+            raise _RejectedError(DeadLetterReason.BAD_TIME, str(error)) from None
+
+    def _row_of(self, document: object) -> list[float]:
+        row = self._found(document)
+        for name, number in zip(self._features, row, strict=True):
+            if number is MISSING:
+                raise _RejectedError(DeadLetterReason.MISSING_FEATURE, f"feature {name!r} is missing")
+            if type(number) not in _NUMBERS:
+                raise _RejectedError(
+                    DeadLetterReason.BAD_FEATURE,
+                    f"feature {name!r} is {_kind(number)}, expected a number",
+                )
+        numbers = cast(list[float], row)
+        if self._matrix(numbers) is None:
+            name, number = next(
+                pair for pair in zip(self._features, numbers, strict=True) if not self._fits(pair[1])
+            )
+            raise _RejectedError(
+                DeadLetterReason.OUT_OF_RANGE,
+                f"feature {name!r} is {str(number)[:40]}, which {self._dtype.name} does not hold",
+            )
+        return numbers
+
+    def _found(self, document: object) -> list[object]:
+        if self._container is None:
+            return [place.follow(document) for place in self._places]
+        container = self._container.follow(document)
+        if type(container) is dict:
+            return [container.get(name, MISSING) for name in self._features]
+        if type(container) is list:
+            if len(container) != len(self._features):
+                raise _RejectedError(
+                    DeadLetterReason.BAD_FEATURE,
+                    f"{self._container.text} has {len(container)} values, expected {len(self._features)}",
+                )
+            return container
+        if container is MISSING:
+            raise _RejectedError(DeadLetterReason.MISSING_FEATURE, f"nothing at {self._container.text}")
+        raise _RejectedError(
+            DeadLetterReason.BAD_FEATURE,
+            f"{self._container.text} is {_kind(container)}, expected an object or an array",
+        )
+
+    def _fits(self, number: float) -> bool:
+        low, high = self._limits
+        whole = self._dtype.kind not in "iu" or float(number).is_integer()
+        try:
+            return whole and low <= float(number) <= high
+        except OverflowError:
+            return False
+
+
+def _row_getter(features: tuple[str, ...]) -> Callable[[object], Sequence[object]]:
+    getter = cast(Callable[[object], Sequence[object]], itemgetter(*features))
+    # Of one name, itemgetter gives the bare value.
+    return getter if len(features) > 1 else lambda container: (getter(container),)
+
+
+def _limits(dtype: npt.DTypeLike) -> tuple[float, float]:
+    """The least and greatest value `dtype` holds, finite."""
+    kind = np.dtype(dtype)
+    if kind.kind in "iu":
+        whole = np.iinfo(kind.name)
+        return int(whole.min), int(whole.max)
+    real = np.finfo(kind.name)
+    return float(real.min), float(real.max)
+
+
+def _kind(value: object) -> str:
+    if value is MISSING:
+        return "missing"
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", str: "a string", list: "an array", dict: "an object"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,27 @@
+"""What the transport may hold and how it reads, as one value."""
+
+from dataclasses import dataclass
+
+__all__ = ["TransportSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """Limits and choices of one worker's consumer and producer.
+
+    Invariants:
+      bytes handed out and not settled <= outstanding_bytes_max + one poll
+      batches handed out and not settled <= outstanding_batches_max + one poll
+      one poll <= fetch_bytes_max, or a single record larger than that
+    """
+
+    isolation_level: str = "read_committed"
+    offset_reset: str = "earliest"
+    fetch_bytes_max: int = 16 * 1024 * 1024
+    partition_fetch_bytes_max: int = 2 * 1024 * 1024
+    poll_rows_max: int = 8_000
+    outstanding_bytes_max: int = 64 * 1024 * 1024
+    outstanding_batches_max: int = 256
+    revoke_wait_seconds_max: float = 3.0
+    request_bytes_max: int = 32 * 1024 * 1024
+    producer_batch_bytes: int = 256 * 1024
