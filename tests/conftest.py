@@ -1,4 +1,5 @@
-"""Fixtures for all tests: one broker a session, started when the first test asks for it, and names of its own a test."""
+"""Fixtures for all tests: one broker a session, started when the first test asks for it, and names of its own
+a test."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class SharedBroker:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[SharedBroker]:
-    """A real Kafka shared by all tests of the session; a test keeps to topics and groups under its own prefix."""
+    """A real Kafka shared by all tests of the session; a test keeps to topics and groups under its own
+    prefix."""
     with bootstrap_or_embedded(say=print) as bootstrap:
         yield SharedBroker(bootstrap)
 

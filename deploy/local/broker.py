@@ -1,49 +1,48 @@
-"""The embedded broker: Apache Kafka itself on this machine, one node in KRaft mode, for `demo`, `up` and the tests.
+"""The embedded broker: Apache Kafka itself on this machine, one node in KRaft mode, for `demo`, `up` and the
+tests.
 
 Guarantees
-- Listens on 127.0.0.1 only. Ports are chosen free at the first start and kept for every later start on its data.
+- Listens on 127.0.0.1 only. Ports are chosen free at the first start and kept for every later start on its
+  data.
 - `start()` returns once the broker answers a metadata request, or raises a LocalBrokerError within
   `start_seconds_max`; an early death is told with the last lines of the broker's log.
-- The broker ends with this Python process, however that ends (see guarded_process); temporary data go with it.
+- The broker ends with this Python process, however that ends (see guarded_process); temporary data go with
+  it.
 - With FARSHORE_KAFKA_BOOTSTRAP set, `bootstrap_or_embedded` starts nothing.
 
-Not guaranteed: one node writes to the page cache unless a topic flushes, so a power cut may lose what was acknowledged
-(a killed broker does not). One object is used from one thread at a time; `start` and `stop` block, so call them
-outside of an event loop or through `asyncio.to_thread`.
+Not guaranteed: one node writes to the page cache unless a topic flushes, so a power cut may lose what was
+acknowledged (a killed broker does not). One object is used from one thread at a time; `start` and `stop`
+block, so call them outside of an event loop or through `asyncio.to_thread`.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .broker_folder import BrokerFolder, Identity
+from .broker_folder import BrokerFolder
+from .broker_identity import Identity
 from .broker_probe import broker_answers
 from .errors import BrokerFailedError
 from .guarded_process import GuardedProcess
 from .java import find_java
 from .kafka_jars import kafka_jars
-from .ports import LOOPBACK, free_ports, port_is_free
+from .ports import LOOPBACK, port_is_free
+from .say import Say, silent
 
-__all__ = ["BOOTSTRAP_VARIABLE", "BrokerSettings", "EmbeddedBroker", "bootstrap_or_embedded", "silent"]
+__all__ = ["BOOTSTRAP_VARIABLE", "BrokerSettings", "EmbeddedBroker", "bootstrap_or_embedded"]
 
 BOOTSTRAP_VARIABLE = "FARSHORE_KAFKA_BOOTSTRAP"
 PROBE_SECONDS_MAX = 2.0
 PROBE_PAUSE_SECONDS = 0.05
 PORT_SECONDS_MAX = 5.0
-
-
-def silent(_line: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class BrokerSettings:
 class EmbeddedBroker:
     """One broker; `with EmbeddedBroker() as broker:` or `start()` and `stop()`."""
 
-    def __init__(self, settings: BrokerSettings | None = None, say: Callable[[str], None] = silent) -> None:
+    def __init__(self, settings: BrokerSettings | None = None, say: Say = silent) -> None:
         self._settings = settings or BrokerSettings()
         self._say = say
         self._owner = os.getpid()
@@ -122,9 +121,9 @@ class EmbeddedBroker:
             return  # a forked copy of this object does not own the broker
         self._end()
         atexit.unregister(self.stop)
-        if self._folder is not None and self._settings.data is None:
-            shutil.rmtree(self._folder.path, ignore_errors=True)
-            self._folder = self._identity = None
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
 
     def restart(self) -> Self:
         """End in good order and start again on the same ports and data."""
@@ -160,28 +159,23 @@ class EmbeddedBroker:
         java = find_java()
         jars = kafka_jars(self._say)
         if self._folder is None:
+            self._folder = BrokerFolder(settings.data, self._say)
             atexit.register(self.stop)
-            given = settings.data
-            self._folder = BrokerFolder(
-                given or Path(tempfile.mkdtemp(prefix="farshore-broker-")), given is None
-            )
         folder = self._folder
         self._identity = self._identify(folder)
         folder.configure(self._identity, settings.extra_listeners, settings.properties)
-        command = folder.java_command(java, jars, settings.heap_mb)
-        if not folder.formatted():
-            folder.format(command, self._identity, settings.start_seconds_max)
-        self._process = folder.run(command)
+        folder.format(java, jars, self._identity, settings.start_seconds_max)
+        self._process = folder.run(java, jars, settings.heap_mb)
 
     def _identify(self, folder: BrokerFolder) -> Identity:
         """Ports and cluster id: as they were when the data have them, else new."""
         settings = self._settings
         known = self._identity or folder.identity()
-        if self._identity is None and known is not None and not port_is_free(known.port):
-            # Another program took the port while nothing ran here; nobody holds the old address yet.
-            known = known.with_ports(port=0)
+        if self._identity is None and known is not None and not all(map(port_is_free, known.ports())):
+            # Another program took a port while nothing ran here; nobody holds the old address any more.
+            known = known.without_ports()
         asked = Identity.ask(known, settings.port, settings.controller_port, settings.extra_listeners)
-        chosen = asked.with_free_ports(free_ports)
+        chosen = asked.with_free_ports()
         for port in chosen.ports():
             _await_free(port)
         return chosen
@@ -215,10 +209,11 @@ def _await_free(port: int) -> None:
 @contextmanager
 def bootstrap_or_embedded(
     settings: BrokerSettings | None = None,
-    say: Callable[[str], None] = silent,
+    say: Say = silent,
     environment: Mapping[str, str] = os.environ,
 ) -> Iterator[str]:
-    """Yield the address of the user's own Kafka when FARSHORE_KAFKA_BOOTSTRAP names one, else of an embedded one.
+    """Yield the address of the user's own Kafka when FARSHORE_KAFKA_BOOTSTRAP names one, else of an embedded
+    one.
 
     The user's Kafka is neither probed nor changed; the embedded one is stopped at the end.
     """

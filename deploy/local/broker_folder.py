@@ -1,89 +1,53 @@
 """The data folder of an embedded broker: what lies in it, and how Kafka is run on it.
 
 farshore-broker.json   cluster id and ports, so that a later start serves the same address
+farshore-broker.lock   held while this folder's broker or its owner lives
 server.properties      written anew at each start
 log4j2.properties      written anew at each start
-broker.log             the broker's own log, bounded to a few files of 10 MB
+broker.log             the broker's own log, bounded to three files of 10 MB
 output.log             what the Java run-time itself printed, anew at each start
 topics/                Kafka's log directory
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Self
 
+from .broker_identity import Identity
 from .broker_properties import log_properties, server_properties
 from .errors import BrokerFailedError
+from .folder_lock import FolderLock
 from .guarded_process import GuardedProcess
 from .java import Java
+from .java_command import broker_options, java_command, tool_options
+from .say import Say
 
-__all__ = ["BrokerFolder", "Identity"]
+__all__ = ["BrokerFolder"]
 
 TAIL_LINES = 12
 TAIL_BYTES_MAX = 16_384
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What stays the same over the starts of one broker; a port of 0 is yet to be chosen."""
-
-    cluster_id: str
-    port: int = 0
-    controller_port: int = 0
-    listener_ports: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def ask(
-        cls,
-        known: Self | None,
-        port: int,
-        controller_port: int,
-        extra_listeners: Mapping[str, tuple[int, int]],
-    ) -> Self:
-        """The known identity with the ports that are asked for now."""
-        before = known or cls(_new_cluster_id())
-        return replace(
-            before,
-            port=port or before.port,
-            controller_port=controller_port or before.controller_port,
-            listener_ports={
-                name: bind_port or before.listener_ports.get(name, 0)
-                for name, (bind_port, _) in extra_listeners.items()
-            },
-        )
-
-    def with_ports(self, port: int) -> Self:
-        """The same with another port for clients, and the controller's chosen anew."""
-        return replace(self, port=port, controller_port=0)
-
-    def with_free_ports(self, free_ports: Callable[[int], tuple[int, ...]]) -> Self:
-        """The same with every port of 0 replaced by a free one."""
-        unchosen = list(self.ports()).count(0)
-        free = iter(free_ports(unchosen))
-        return replace(
-            self,
-            port=self.port or next(free),
-            controller_port=self.controller_port or next(free),
-            listener_ports={name: bound or next(free) for name, bound in self.listener_ports.items()},
-        )
-
-    def ports(self) -> tuple[int, ...]:
-        """Every port that the broker listens on."""
-        return (self.port, self.controller_port, *self.listener_ports.values())
-
-
-@dataclass(frozen=True)
 class BrokerFolder:
-    """A folder with one broker's data; `temporary` folders are removed even if this process is killed."""
+    """One broker's data, locked from construction to `close()`; without a given path a temporary folder."""
 
-    path: Path
-    temporary: bool
+    def __init__(self, given: Path | None, say: Say) -> None:
+        self.path = given.absolute() if given else Path(tempfile.mkdtemp(prefix="farshore-broker-"))
+        if "," in str(self.path):
+            raise BrokerFailedError(f"Kafka takes no comma in the path of its data folder: {self.path}")
+        self._temporary = given is None
+        self._lock = FolderLock(self.path, say)
+
+    def close(self) -> None:
+        """Give the folder up; a temporary one is removed. Safe to call again."""
+        self._lock.release()
+        if self._temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def identity(self) -> Identity | None:
         """What an earlier start wrote down; None in a new folder."""
@@ -103,68 +67,52 @@ class BrokerFolder:
         }
         text = server_properties(self._topics, identity.port, identity.controller_port, listeners, more)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._identity_file.write_text(json.dumps(asdict(identity)))
             self._server_file.write_text(text)
-            self._log_settings.write_text(log_properties(self.path / "broker.log"))
+            self._log_settings.write_text(log_properties(self._broker_log))
+            # Renamed into place: a start that is killed here must not cost the data their cluster id.
+            unfinished = self._identity_file.with_suffix(".new")
+            unfinished.write_text(json.dumps(asdict(identity)))
+            unfinished.replace(self._identity_file)
         except OSError as reason:
             raise BrokerFailedError(f"cannot write to the data folder {self.path}: {reason}") from reason
 
-    def java_command(self, java: Java, jars: Sequence[Path], heap_mb: int) -> list[str]:
-        """The command line up to the main class."""
-        return [
-            str(java.program),
-            f"-Xmx{heap_mb}m",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-Djava.awt.headless=true",
-            f"-Dlog4j2.configurationFile={self._log_settings}",
-            "-cp",
-            ":".join(str(jar) for jar in jars),
-        ]
-
-    def formatted(self) -> bool:
-        """Whether Kafka's log directory is ready for a broker."""
-        return (self._topics / "meta.properties").is_file()
-
-    def format(self, command: Sequence[str], identity: Identity, timeout_seconds: float) -> None:
-        """Run Kafka's storage tool; raises BrokerFailedError when it fails or takes too long."""
-        arguments = [
-            "kafka.tools.StorageTool",
-            "format",
-            "-t",
-            identity.cluster_id,
-            "-c",
-            str(self._server_file),
-        ]
-        tool = GuardedProcess([*command, *arguments], self._output, self._removable)
+    def format(self, java: Java, jars: Sequence[Path], identity: Identity, timeout_seconds: float) -> None:
+        """Run Kafka's storage tool where it has not run yet; raises BrokerFailedError when it fails."""
+        if (self._topics / "meta.properties").is_file():
+            return
+        command = java_command(java, jars, tool_options(self._log_settings))
+        tool_arguments = ["format", "--cluster-id", identity.cluster_id, "--config", str(self._server_file)]
+        tool = self._run([*command, "kafka.tools.StorageTool", *tool_arguments])
         try:
             status = tool.wait(timeout_seconds)
         finally:
             tool.kill()
         if status != 0:
-            told = "in time" if status is None else f"(status {status})"
-            raise BrokerFailedError(
-                f"Kafka's storage tool could not format {self.path} {told}:\n{self.log_tail()}"
-            )
+            fate = "did not end in time" if status is None else f"ended with status {status}"
+            raise BrokerFailedError(f"Kafka's storage tool {fate} on {self.path}:\n{self.log_tail()}")
 
-    def run(self, command: Sequence[str]) -> GuardedProcess:
+    def run(self, java: Java, jars: Sequence[Path], heap_mb: int) -> GuardedProcess:
         """Start the broker itself."""
-        return GuardedProcess(
-            [*command, "kafka.Kafka", str(self._server_file)], self._output, self._removable
-        )
+        command = java_command(java, jars, broker_options(self._log_settings, heap_mb))
+        return self._run([*command, "kafka.Kafka", str(self._server_file)])
 
     def log_tail(self) -> str:
-        """The last lines of what the run-time printed and of the broker's log, indented."""
+        """The last lines of the run-time's and of the broker's log, indented and without stack frames."""
         lines: list[str] = []
-        for file in (self._output, self.path / "broker.log"):
+        for file in (self._output, self._broker_log):
             if file.is_file():
                 text = file.read_bytes()[-TAIL_BYTES_MAX:].decode(errors="replace")
-                lines += text.splitlines()[-TAIL_LINES:]
+                told = [line for line in text.splitlines() if not line.startswith("\t")]
+                lines += told[-TAIL_LINES:]
         return "\n".join(f"    {line}" for line in lines) or "    (no log)"
 
-    @property
-    def _removable(self) -> Path | None:
-        return self.path if self.temporary else None
+    def _run(self, command: Sequence[str]) -> GuardedProcess:
+        return GuardedProcess(
+            command,
+            self._output,
+            inherited=self._lock.inherited,
+            remove_when_orphaned=self.path if self._temporary else None,
+        )
 
     @property
     def _topics(self) -> Path:
@@ -183,12 +131,9 @@ class BrokerFolder:
         return self.path / "log4j2.properties"
 
     @property
+    def _broker_log(self) -> Path:
+        return self.path / "broker.log"
+
+    @property
     def _output(self) -> Path:
         return self.path / "output.log"
-
-
-def _new_cluster_id() -> str:
-    while True:
-        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if not text.startswith("-"):  # the storage tool would take it for an option
-            return text

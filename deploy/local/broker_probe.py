@@ -1,8 +1,8 @@
 """Asks a broker the one question that tells it is ready: who is in the cluster?
 
-A listening port is not enough: Kafka listens before its broker is registered with the controller, and then answers
-with an empty list. Ready is a metadata answer that names at least one broker. Plain sockets, so that it serves inside
-and outside of an event loop alike.
+A listening port is not enough: Kafka listens before its broker is registered with the controller, and then
+answers with an empty list. Ready is a metadata answer that names at least one broker. Plain sockets, so that
+it serves inside and outside of an event loop alike.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .ports import LOOPBACK
 
-__all__ = ["NODE_ID", "VALUE_BYTES_MAX", "log_properties", "server_properties"]
+__all__ = ["NODE_ID", "VALUE_BYTES_MAX", "log_properties", "server_properties", "tool_log_properties"]
 
 NODE_ID = 1
 VALUE_BYTES_MAX = 16 * 1024 * 1024
@@ -58,7 +58,8 @@ def server_properties(
     extra_listeners: Mapping[str, tuple[int, int]],
     more: Mapping[str, str],
 ) -> str:
-    """The broker's properties file; `extra_listeners` maps a name to (bind_port, advertised_port), `more` wins."""
+    """The broker's properties file; `extra_listeners` maps a name to (bind_port, advertised_port), `more`
+    wins."""
     bound = {"PLAINTEXT": port, **{name: ports[0] for name, ports in extra_listeners.items()}}
     told = {"PLAINTEXT": port, **{name: ports[1] for name, ports in extra_listeners.items()}}
     addresses = {
@@ -97,9 +98,28 @@ logger.server.level = info
 """
 
 
+def tool_log_properties() -> str:
+    """log4j 2 settings of a command line tool: errors alone, to standard error."""
+    return """\
+status = error
+appenders = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %p %m%n
+rootLogger.level = error
+rootLogger.appenderRefs = console
+rootLogger.appenderRef.console.ref = console
+"""
+
+
 def _addresses(ports: Mapping[str, int]) -> str:
     return ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\")
+    """A value for Java's properties format, which is read as Latin-1 with UTF-16 escapes."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    return "".join(chr(code) if 32 <= code < 127 else f"\\u{code:04x}" for code in codes)

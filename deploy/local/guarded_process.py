@@ -1,15 +1,15 @@
 """A child process that cannot outlive the Python process that started it.
 
 Guarantees
-1. The child runs in its own session: Ctrl-C in the terminal does not reach it; its owner decides when it ends.
-2. When the owner ends in whatever way, `kill -9` included, the child gets SIGTERM and after ORPHAN_SECONDS_MAX
-   SIGKILL; then the folder `remove_when_orphaned`, if given, is removed.
+1. The child runs in its own session: Ctrl-C in the terminal does not reach it; its owner ends it.
+2. When the owner ends in whatever way, `kill -9` included, the child gets SIGTERM and after
+   ORPHAN_SECONDS_MAX SIGKILL; then the folder `remove_when_orphaned`, if given, is removed.
 3. No other process is ever signalled by mistake.
 
-How: `sh` forks a watcher that reads a pipe whose other end only the owner holds, then becomes the child by `exec`.
-The end of the file means that the owner is gone. The watcher stays in the child's session, so the system cannot give
-the child's process id to another process while the watcher lives. The parent-death signal of Linux is no choice:
-it fires when the *thread* that started the child ends.
+How: `sh` forks a watcher that reads a pipe whose other end only the owner holds, then becomes the child by
+`exec`. The end of the file means that the owner is gone. The watcher stays in the child's session, so the
+system cannot give the child's process id to another process while the watcher lives. The parent-death signal
+of Linux is no choice: it fires when the *thread* that started the child ends.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO
+
+from .errors import BrokerFailedError
 
 __all__ = ["GuardedProcess"]
 
 ORPHAN_SECONDS_MAX = 10
+KILL_SECONDS_MAX = 10.0
 
 WATCHED_EXEC = """
 folder=$1; seconds=$2; shift 2
@@ -41,28 +46,29 @@ exec "$@" </dev/null 3<&-
 
 
 class GuardedProcess:
-    """One run of a program; standard output and error go to `output`, a file written anew."""
+    """One run of a program; it prints to `output`, written anew, and its errors there too or to `errors`."""
 
     def __init__(
-        self, arguments: Sequence[str | Path], output: Path, remove_when_orphaned: Path | None = None
+        self,
+        arguments: Sequence[str | Path],
+        output: Path,
+        errors: Path | None = None,
+        *,
+        inherited: Sequence[int] = (),
+        remove_when_orphaned: Path | None = None,
     ) -> None:
         read_end, self._write_end = os.pipe()
         _OPEN_PIPES.add(self._write_end)
-        guard: list[str | Path] = [
-            "sh",
-            "-c",
-            WATCHED_EXEC,
-            "sh",
-            remove_when_orphaned or "",
-            str(ORPHAN_SECONDS_MAX),
-        ]
+        folder = remove_when_orphaned or ""
+        guard: list[str | Path] = ["sh", "-c", WATCHED_EXEC, "sh", folder, str(ORPHAN_SECONDS_MAX)]
         try:
-            with output.open("wb") as log:
+            with output.open("wb") as printed, _error_target(errors) as complained:
                 self._process = subprocess.Popen(
                     [*guard, *arguments],
                     stdin=read_end,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
+                    stdout=printed,
+                    stderr=complained,
+                    pass_fds=inherited,
                     start_new_session=True,
                 )
         except BaseException:
@@ -100,7 +106,10 @@ class GuardedProcess:
         """SIGKILL at once; returns the exit status when the child is gone."""
         if self.running():
             self._process.send_signal(signal.SIGKILL)
-        status = self._process.wait()
+        try:
+            status = self._process.wait(KILL_SECONDS_MAX)
+        except subprocess.TimeoutExpired as reason:
+            raise BrokerFailedError(f"process {self.pid} does not end, not even by SIGKILL") from reason
         self._dismiss_watcher()
         return status
 
@@ -111,6 +120,10 @@ class GuardedProcess:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._write_end, b"settled\n")
             os.close(self._write_end)
+
+
+def _error_target(errors: Path | None) -> AbstractContextManager[IO[bytes] | int]:
+    return errors.open("wb") if errors else contextlib.nullcontext(subprocess.STDOUT)
 
 
 _OPEN_PIPES: set[int] = set()

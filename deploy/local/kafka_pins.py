@@ -1,9 +1,10 @@
 """The exact files of Apache Kafka that the embedded broker runs on, each with its SHA-256.
 
-They are the run-time dependencies of `kafka_2.13` as its own build resolves them, and two more: `kafka-tools` alone
-(console consumer; without Connect and its web server) and the log4j 2 binding that the broker's distribution adds.
-Pinned rather than resolved at each start: the digests make a mirror safe to use, and resolving the three together
-merges log4j's own dependency table, which lowers `kafka-clients` to 3.8 under a 4.1 broker.
+They are the run-time dependencies of `kafka_2.13` as its own build resolves them, and two more: `kafka-tools`
+alone (console consumer; without Connect and its web server) and the log4j 2 binding that the broker's
+distribution adds. Pinned rather than resolved at each start: the digests make a mirror safe to use, and
+resolving the three together merges log4j's own dependency table, which lowers `kafka-clients` to 3.8 under a
+4.1 broker.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ KAFKA_VERSION = "4.1.1"
 
 @dataclass(frozen=True)
 class PinnedJar:
-    """One file of the class path: Maven coordinate `group:artifact:version` and the SHA-256 of its bytes in hex."""
+    """One file of the class path: Maven coordinate `group:artifact:version` and the SHA-256 of its bytes in
+    hex."""
 
     coordinate: str
     sha256: str

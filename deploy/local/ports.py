@@ -1,14 +1,15 @@
 """Free TCP ports on the loopback address.
 
-Chosen below the range from which the system takes the ports of outgoing connections: inside it, a client that keeps
-dialling a stopped broker can be given the broker's own port as its source, connect to itself, and keep the broker
-from coming back. A port is free when returned; nothing reserves it until it is bound.
+Chosen below the range from which the system takes the ports of outgoing connections: inside it, a client that
+keeps dialling a stopped broker can be given the broker's own port as its source, connect to itself, and keep
+the broker from coming back. A port is free when returned; nothing reserves it until it is bound.
 """
 
 from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from .errors import BrokerFailedError
@@ -33,17 +34,22 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_ports(count: int) -> tuple[int, ...]:
-    """Return `count` different free ports; raises BrokerFailedError when TRIES_MAX tries did not find them."""
+def free_ports(count: int, taken: Collection[int] = ()) -> tuple[int, ...]:
+    """Return `count` different free ports that are not among `taken`.
+
+    Raises BrokerFailedError when TRIES_MAX tries did not find them.
+    """
     choice = random.SystemRandom()
     high = max(_outgoing_port_min() - 1, PORT_MIN + 1_000)
     found: list[int] = []
     for _ in range(TRIES_MAX):
         if len(found) == count:
-            return tuple(found)
+            break
         port = choice.randint(PORT_MIN, high)
-        if port not in found and port_is_free(port):
+        if port not in found and port not in taken and port_is_free(port):
             found.append(port)
+    if len(found) == count:
+        return tuple(found)
     raise BrokerFailedError(f"found no {count} free ports on {LOOPBACK} in {TRIES_MAX} tries")
 
 
