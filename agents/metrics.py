@@ -9,6 +9,7 @@ __all__ = [
     "ANOMALIES_WAITING",
     "BATCH_ROWS",
     "CONSUMER_LAG_BYTES",
+    "CONSUMER_LAG_READ_TIMESTAMP",
     "CONSUMER_LAG_RECORDS",
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
@@ -47,6 +48,10 @@ CONSUMER_LAG_BYTES: Final = Gauge(
     "farshore_consumer_lag_bytes",
     "Estimate: records behind times their mean size.",
     ["group", "topic", "partition"],
+)
+CONSUMER_LAG_READ_TIMESTAMP: Final = Gauge(
+    "farshore_consumer_lag_read_timestamp_seconds",
+    "When this worker last read the lag, in epoch seconds: older values only stand still.",
 )
 UPLINK_STATE: Final = Gauge(
     "farshore_uplink_state", "The uplink's breaker: 0 offline, 1 probing, 2 throttled, 3 online."
