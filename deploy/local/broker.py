@@ -155,6 +155,7 @@ class EmbeddedBroker:
             self._process = None
 
     def _launch(self) -> None:
+        self._end()  # one that died by itself still has a watcher, which would hold the folder's lock
         settings = self._settings
         java = find_java()
         jars = kafka_jars(self._say)

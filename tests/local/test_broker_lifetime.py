@@ -26,6 +26,12 @@ with EmbeddedBroker() as broker:
     time.sleep(120)
 """
 
+FORGETFUL_OWNER = """
+from farshore.local.broker import EmbeddedBroker
+broker = EmbeddedBroker().start()
+print(broker.pid, broker.folder, flush=True)
+"""
+
 OWNER_WITH_A_FORKED_CHILD = """
 import os, sys, time
 from pathlib import Path
@@ -102,6 +108,14 @@ def test_a_termination_signal_to_the_owner_ends_the_broker_too():
         owner.terminate()
         assert owner.wait(END_SECONDS_MAX) == -signal.SIGTERM
         assert eventually(lambda: gone(pid) and not folder.exists())
+
+
+@pytest.mark.broker
+def test_an_owner_that_ends_without_stopping_the_broker_still_stops_it():
+    with owner_of(FORGETFUL_OWNER) as (owner, pid, folder):
+        assert owner.wait(END_SECONDS_MAX) == 0
+        assert gone(pid)
+        assert not folder.exists()
 
 
 def test_a_forked_child_that_lives_on_does_not_keep_the_guarded_process_alive(tmp_path):
