@@ -133,9 +133,7 @@ class _Lane:
                 while self._waiting:
                     await self._send_some()
                 self._wake.clear()
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the worker must not go on without this lane
             self._outbox.fail(error)
 
     async def _send_some(self) -> None:

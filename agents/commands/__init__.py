@@ -1,0 +1,1 @@
+"""The `farshore` command: arguments in, one clear line out."""

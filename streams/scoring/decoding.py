@@ -29,6 +29,7 @@ DEVICE_LENGTH_MAX: Final = 256
 """Characters of a device name; the records' schema says the same."""
 
 _NUMBERS: Final = {int, float}
+_PART_ROWS: Final = 32
 
 Value = bytes | None
 
@@ -92,7 +93,16 @@ class EventDecoder:
     def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
         decoded = self.decode_clean(values, keys)
-        return decoded if decoded is not None else self.decode_carefully(values, keys)
+        if decoded is not None:
+            return decoded
+        # One bad event must not slow down the thousands beside it: only its own part goes the careful way.
+        starts = range(0, len(values), _PART_ROWS)
+        return _joined([self._decode_part(values, keys, start) for start in starts], starts)
+
+    def _decode_part(self, values: Sequence[Value], keys: Sequence[Value], start: int) -> Decoded:
+        part, part_keys = values[start : start + _PART_ROWS], keys[start : start + _PART_ROWS]
+        decoded = self.decode_clean(part, part_keys)
+        return decoded if decoded is not None else self.decode_carefully(part, part_keys)
 
     def decode_clean(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded | None:
         """The whole batch at once, or None when anything in it needs a closer look."""
@@ -291,6 +301,23 @@ class EventDecoder:
             return whole and low <= float(number) <= high
         except OverflowError:
             return False
+
+
+def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
+    """Decoded parts of one batch as one; `starts` are the parts' first positions in it."""
+    pairs = list(zip(parts, starts, strict=True))
+    return Decoded(
+        indices=[start + index for part, start in pairs for index in part.indices],
+        devices=[device for part in parts for device in part.devices],
+        times_ms=[time_ms for part in parts for time_ms in part.times_ms],
+        numbers=[number for part in parts for number in part.numbers],
+        matrix=np.concatenate([part.matrix for part in parts]),
+        rejections=[
+            Rejection(start + rejection.index, rejection.reason, rejection.detail)
+            for part, start in pairs
+            for rejection in part.rejections
+        ],
+    )
 
 
 def _row_getter(features: tuple[str, ...]) -> Callable[[object], Sequence[object]]:

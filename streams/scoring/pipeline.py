@@ -44,12 +44,13 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What becomes of one batch. `rejections` are the dead letters' reasons, in their order."""
+    """What becomes of one batch: `rejections` and `severities` follow the dead letters and anomalies."""
 
     scored: Columns
     anomalies: Columns
     dead_letters: Columns
     rejections: Sequence[Rejection]
+    severities: Sequence[str]
 
 
 class EventPipeline:
@@ -81,11 +82,13 @@ class EventPipeline:
             rejections.sort(key=lambda rejection: rejection.index)
         alarms = scores.scores > self._manifest.threshold
         alarms[~finite] = False
+        anomalies, severities = self._anomalies(batch, decoded, scores, np.flatnonzero(alarms), now_ms)
         return BatchResult(
             scored=self._scored(batch, decoded, scores, alarms, failed),
-            anomalies=self._anomalies(batch, decoded, scores, np.flatnonzero(alarms), now_ms),
+            anomalies=anomalies,
             dead_letters=_dead_letters(batch, rejections),
             rejections=rejections,
+            severities=severities,
         )
 
     def _scores(self, decoded: Decoded) -> tuple[Scores, dict[int, str]]:
@@ -173,8 +176,9 @@ class EventPipeline:
         scores: Scores,
         rows: np.ndarray[tuple[int, ...], np.dtype[np.intp]],
         now_ms: int,
-    ) -> Columns:
+    ) -> tuple[Columns, list[str]]:
         columns = Columns()
+        severities: list[str] = []
         features = self._manifest.features
         for row in rows.tolist():
             index = decoded.indices[row]
@@ -184,6 +188,7 @@ class EventPipeline:
                 self._site, batch.topic, batch.partition, offset, batch.timestamps_ms[index], value
             )
             score = float(scores.scores[row])
+            severities.append(severity_of(self._manifest, score))
             start = row * len(features)
             record = AnomalyRecord(
                 id=identity,
@@ -192,7 +197,7 @@ class EventPipeline:
                 time=decoded.times_ms[row],
                 score=score,
                 threshold=self._manifest.threshold,
-                severity=severity_of(self._manifest, score),
+                severity=severities[-1],
                 model=self._manifest.label,
                 model_digest=self._digest,
                 contributions=_contributions(features, scores, row),
@@ -202,7 +207,7 @@ class EventPipeline:
             )
             columns.keys.append(identity.encode())
             columns.values.append(encode(record))
-        return columns
+        return columns, severities
 
 
 def _at(column: Sequence[T], indices: Sequence[int]) -> Sequence[T]:

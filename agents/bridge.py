@@ -1,0 +1,73 @@
+"""The bridge agent: anomalies from the store to Event Hubs, settled one by one in `deliveries`.
+
+For each batch of one partition, in order:
+  1. Faust hands the agent the records; tombstones and damaged records never reach the link
+  2. what may leave of each anomaly is packed into events, as many a batch as the link takes
+  3. each batch is sent until the service acknowledges it, however long that takes
+  4. its outcomes are written to `deliveries`
+  5. when the broker has acknowledged those, the batch is settled and Faust commits its offsets
+A crash between 3 and 5 sends again what was not committed, under the same ids. One agent sends one batch at
+a time, so events of a device, which share a partition, arrive in order. While the uplink is away the agent
+waits; the transport keeps the group membership and holds a bounded number of records in memory.
+"""
+
+from functools import partial
+from typing import Final
+
+import faust
+
+from ..streams.delivery.breaker import BackoffLimits
+from ..streams.transport.app import batch_of, settle
+from ..streams.transport.schema import BatchSchema
+from . import metrics
+from .errors import SettingsError
+from .faust_app import WorkerApp, make_app
+from .outbox import Outbox, Settlement
+from .sender import Outcomes, Sender
+from .settings import Settings
+from .uplink import EventHubUplink, UplinkLimits
+
+__all__ = ["make_bridge"]
+
+_AGENT_NAME: Final = "bridge"
+
+
+def make_bridge(settings: Settings) -> WorkerApp:
+    """A Faust app with one agent that brings the anomalies topic to Event Hubs."""
+    if settings.eventhub_connection_string is None:
+        raise SettingsError(
+            "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
+        )
+    app = make_app(settings, group=settings.bridge_group, isolation_level="read_committed")
+    names = settings.topics
+    uplink = EventHubUplink(
+        settings.eventhub_connection_string.get_secret_value(),
+        settings.eventhub_name,
+        UplinkLimits(settings.uplink_connect_seconds_max, settings.uplink_send_seconds_max),
+    )
+    sender = Sender(
+        uplink,
+        BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
+    )
+    outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    anomalies = app.topic(names.anomalies, schema=BatchSchema())
+
+    @app.agent(anomalies, name=_AGENT_NAME)
+    async def bridge(stream: faust.StreamT) -> None:
+        async for event in stream.noack().events():
+            with app.stopping_on_error():
+                batch = batch_of(event)
+                outcomes = await sender.deliver(batch)
+                settlement = Settlement(1 if len(outcomes) else 0, partial(_settled, event, outcomes))
+                if len(outcomes):
+                    outbox.put(names.deliveries, batch.partition, outcomes.columns, settlement)
+
+    app.close_with(uplink.discard)
+    app.close_with(outbox.close)
+    return app
+
+
+def _settled(event: faust.Event, outcomes: Outcomes) -> None:
+    settle(event)
+    for outcome, count in outcomes.counts.items():
+        metrics.DELIVERIES.labels(outcome.value).inc(count)

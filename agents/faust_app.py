@@ -1,0 +1,91 @@
+"""A Faust app over the batch transport, with every setting that matters set on purpose."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ..streams.transport.app import BatchApp
+from ..streams.transport.settings import TransportSettings
+from .settings import Settings
+
+__all__ = ["WorkerApp", "make_app"]
+
+log = logging.getLogger(__name__)
+
+# Batches, not records; the transport's own limits are far below.
+_STREAM_BUFFER_BATCHES: Final = 4_096
+_HEARTBEATS_A_SESSION: Final = 5
+
+
+class WorkerApp(BatchApp):
+    """A Faust app whose process ends, with one line, on an error that no retry mends.
+
+    Faust would restart a failed agent alone and leave the batch it held neither settled nor read again; a
+    new process reads everything that is not committed.
+    """
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.fatal: BaseException | None = None
+        self.ended = asyncio.Event()
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+
+    def stop_on_error(self, error: BaseException) -> None:
+        """Note the first error; whoever runs the app waits for `ended` and stops it."""
+        if self.fatal is None:
+            self.fatal = error
+            log.error("stopping: %s: %s", type(error).__name__, error, exc_info=error)
+        self.ended.set()
+
+    @contextmanager
+    def stopping_on_error(self) -> Iterator[None]:
+        """Errors inside end the process; cancellation passes."""
+        try:
+            yield
+        except Exception as error:
+            self.stop_on_error(error)
+            raise
+
+    async def crash(self, reason: BaseException) -> None:
+        """Faust's own services report here what they cannot mend."""
+        self.stop_on_error(reason)
+        await super().crash(reason)
+
+    def close_with(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Call `close` when the app stops, while its producer still runs."""
+        self._closers.append(close)
+
+    async def on_stop(self) -> None:
+        """Stop what was registered with `close_with`, then Faust's own services."""
+        for close in self._closers:
+            await close()
+        await super().on_stop()
+
+
+def make_app(settings: Settings, *, group: str, isolation_level: str) -> WorkerApp:
+    """An app that reads in `group` and never declares topics: `admin.py` has made and checked them."""
+    session_seconds = settings.kafka_session_timeout_seconds
+    app = WorkerApp(
+        group,
+        broker="farshore://" + settings.kafka_bootstrap.replace(",", ";").replace(" ", ""),
+        broker_client_id=group,
+        broker_commit_interval=settings.commit_interval_seconds,
+        broker_heartbeat_interval=session_seconds / _HEARTBEATS_A_SESSION,
+        broker_max_poll_interval=settings.kafka_max_poll_interval_seconds,
+        broker_request_timeout=settings.kafka_request_timeout_seconds,
+        broker_session_timeout=session_seconds,
+        producer_request_timeout=settings.kafka_request_timeout_seconds,
+        stream_buffer_maxsize=_STREAM_BUFFER_BATCHES,
+        stream_wait_empty=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+    app.transport_settings = TransportSettings(
+        isolation_level=isolation_level,
+        outstanding_bytes_max=settings.outstanding_bytes_max,
+        request_bytes_max=settings.topic_event_bytes_max * 2,
+    )
+    return app

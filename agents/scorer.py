@@ -1,0 +1,86 @@
+"""The scoring agent: events in, scored records, anomalies and dead letters out, on the event's own partition.
+
+For each batch, in order:
+  1. Faust hands the agent one partition's records
+  2. the pipeline decodes, scores and encodes them, in memory
+  3. results are queued for `scored`, `anomalies` and `dead-letters`
+  4. when the broker has acknowledged all of them, the batch is settled
+  5. Faust commits the offsets of settled batches
+A crash anywhere repeats what is not committed; anomalies repeat under the same key. Scoring goes on while
+earlier results wait for their acknowledgement, within the transport's limits.
+"""
+
+import time
+from collections import Counter
+from functools import partial
+from typing import Final
+
+import faust
+
+from ..schemas.topics import TopicNames
+from ..streams.packages.loader import ModelPackage
+from ..streams.scoring.pipeline import BatchResult, EventPipeline
+from ..streams.transport.app import batch_of, settle
+from ..streams.transport.schema import BatchSchema
+from . import metrics
+from .faust_app import WorkerApp, make_app
+from .outbox import Outbox, Settlement
+from .settings import Settings
+
+__all__ = ["make_scorer"]
+
+_AGENT_NAME: Final = "score"
+
+
+def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
+    """A Faust app with one agent that scores the events topic by `package`."""
+    app = make_app(settings, group=settings.scorer_group, isolation_level="read_committed")
+    names = settings.topics
+    pipeline = EventPipeline(
+        package,
+        site=settings.site,
+        event_bytes_max=settings.event_bytes_max,
+        batch_rows_max=settings.batch_rows_max,
+    )
+    outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    events = app.topic(names.events, schema=BatchSchema())
+
+    @app.agent(events, name=_AGENT_NAME)
+    async def score(stream: faust.StreamT) -> None:
+        async for event in stream.noack().events():
+            with app.stopping_on_error():
+                _score_batch(event, pipeline, outbox, names)
+
+    app.close_with(outbox.close)
+    return app
+
+
+def _score_batch(event: faust.Event, pipeline: EventPipeline, outbox: Outbox, names: TopicNames) -> None:
+    batch = batch_of(event)
+    started = time.perf_counter()
+    result = pipeline.process(batch, now_ms=time.time_ns() // 1_000_000)
+    metrics.SCORING_SECONDS.observe(time.perf_counter() - started)
+    metrics.BATCH_ROWS.observe(len(batch))
+    parcels = [
+        (topic, columns)
+        for topic, columns in (
+            (names.anomalies, result.anomalies),
+            (names.dead_letters, result.dead_letters),
+            (names.scored, result.scored),
+        )
+        if len(columns)
+    ]
+    settlement = Settlement(len(parcels), partial(_settled, event, result))
+    for topic, columns in parcels:
+        outbox.put(topic, batch.partition, columns, settlement)
+
+
+def _settled(event: faust.Event, result: BatchResult) -> None:
+    """Count outcomes only now: what a crash repeats was never counted."""
+    settle(event)
+    if len(result.scored):
+        metrics.EVENTS.labels("scored").inc(len(result.scored))
+    for reason, count in Counter(rejection.reason for rejection in result.rejections).items():
+        metrics.EVENTS.labels(reason.value).inc(count)
+    for severity, count in Counter(result.severities).items():
+        metrics.ANOMALIES.labels(severity).inc(count)

@@ -1,0 +1,85 @@
+"""Reads a topic from its start to where it ends now, joining no group and changing nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from .errors import BrokerAbsentError
+
+__all__ = ["READ_SECONDS_MAX", "TopicReader", "open_reader"]
+
+READ_SECONDS_MAX: Final = 30.0
+"""How long one poll may bring nothing before reading is given up."""
+
+_POLL_MS: Final = 1_000
+_FETCH_BYTES: Final = 4 * 1024 * 1024
+
+
+class TopicReader:
+    """Committed records of whole topics."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """Log start and end of each partition; raises BrokerAbsentError when the topic is not there."""
+        parts = await self._partitions(topic)
+        starts = await self._consumer.beginning_offsets(parts)
+        ends = await self._consumer.end_offsets(parts)
+        return {part.partition: (starts[part], ends[part]) for part in parts}
+
+    async def records(self, topic: str) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        """Records up to the present end, in offset order within a partition, in groups of one partition."""
+        bounds = await self.bounds(topic)
+        left = {TopicPartition(topic, number): end for number, (start, end) in bounds.items() if end > start}
+        if not left:
+            return
+        self._consumer.assign(list(left))
+        await self._consumer.seek_to_beginning(*left)
+        silent_since = asyncio.get_running_loop().time()
+        while left:
+            found = await self._consumer.getmany(*left, timeout_ms=_POLL_MS)
+            for part, records in found.items():
+                mine = [record for record in records if record.offset < left[part]]
+                if mine:
+                    yield mine
+            # Positions, not records: a log may end in transaction markers, which are no records.
+            done = [part for part, end in left.items() if await self._consumer.position(part) >= end]
+            for part in done:
+                del left[part]
+            now = asyncio.get_running_loop().time()
+            if found or done:
+                silent_since = now
+            elif now - silent_since > READ_SECONDS_MAX:
+                raise BrokerAbsentError(f"reading {topic!r} brought nothing for {READ_SECONDS_MAX:g} s")
+
+    async def _partitions(self, topic: str) -> list[TopicPartition]:
+        numbers = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  the public call lists only subscribed topics
+        parts = numbers.partitions_for_topic(topic)
+        if not parts:
+            raise BrokerAbsentError(f"there is no topic {topic!r}")
+        return [TopicPartition(topic, number) for number in sorted(parts)]
+
+
+@asynccontextmanager
+async def open_reader(bootstrap: str) -> AsyncIterator[TopicReader]:
+    """A reader; raises BrokerAbsentError when no broker answers."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+    )
+    try:
+        await consumer.start()
+    except (KafkaError, OSError) as error:
+        await consumer.stop()
+        raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}: {error}") from None
+    try:
+        yield TopicReader(consumer)
+    finally:
+        await consumer.stop()

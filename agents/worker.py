@@ -1,0 +1,98 @@
+"""Runs one Faust app as a worker process: broker awaited, topics checked, metrics served, signals obeyed."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Final
+
+import uvloop
+
+from .admin import connect_admin, ensure_topics, site_topics
+from .errors import BrokerAbsentError
+from .exposition import serve_metrics
+from .faust_app import WorkerApp
+from .lag import LagExporter
+from .logs import set_up_logging
+from .settings import Settings
+
+__all__ = ["prepare_site", "run_worker"]
+
+log = logging.getLogger(__name__)
+
+BROKER_RETRY_SECONDS_MIN: Final = 0.5
+BROKER_RETRY_SECONDS_MAX: Final = 10.0
+STOP_SECONDS_MAX: Final = 30.0
+
+
+async def prepare_site(settings: Settings) -> None:
+    """Wait for the broker as long as it takes, then make and check the topics; raises TopicError."""
+    started, wait_seconds = monotonic(), BROKER_RETRY_SECONDS_MIN
+    said = False
+    while True:
+        try:
+            async with connect_admin(settings.kafka_bootstrap) as admin:
+                if said:
+                    log.warning("Kafka answers after %.1f s", monotonic() - started)
+                await ensure_topics(admin, site_topics(settings))
+                return
+        except BrokerAbsentError as error:
+            if not said:
+                log.warning("%s; trying again until one does", error)
+                said = True
+        await asyncio.sleep(wait_seconds)
+        wait_seconds = min(wait_seconds * 2, BROKER_RETRY_SECONDS_MAX)
+
+
+def run_worker(settings: Settings, make: Callable[[], WorkerApp]) -> int:
+    """Run the app that `make` gives until a signal or an error ends it; the exit code."""
+    set_up_logging(settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(settings, make))
+
+
+async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if not await _until(stop, prepare_site(settings)):
+        return 0
+    port = serve_metrics(settings.metrics_host, settings.metrics_port)
+    log.info("metrics on port %d", port)
+    app = make()
+    lag = asyncio.create_task(LagExporter.of(settings).run(), name="lag")
+    try:
+        await app.start()
+        log.info("%s is working as a member of group %s", app.label, app.conf.id)
+        await _first(stop, app.ended)
+    finally:
+        lag.cancel()
+        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await app.stop()
+                await lag
+    return 0 if app.fatal is None else 1
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+    """Whether `work` was done before `stop` was set; its errors pass."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+        return False
+    task.result()
+    return True
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
