@@ -1,0 +1,160 @@
+"""The real SDK against the stand-in: clients with the options that hold up, and an outer deadline on every call.
+
+No option of the SDK bounds a call, so each one runs in a task of its own that is cancelled when its time is
+up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+from azure.eventhub import EventData, EventDataBatch
+from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
+
+from farshore.local.eventhubs import EventHubsStandIn
+from farshore.local.eventhubs.decode import decode_value
+from farshore.local.eventhubs.values import Described
+
+TUNED: dict[str, Any] = {
+    "retry_total": 0,
+    "retry_mode": "fixed",
+    "retry_backoff_factor": 0.05,
+    "retry_backoff_max": 1,
+    "keep_alive": 30,
+}
+CALL_SECONDS_MAX = 10.0
+CANCEL_SECONDS = 0.3
+CANCELS_MAX = 5
+DATA_SECTION = 0x75
+
+Result = TypeVar("Result")
+
+
+async def within(seconds: float, call: Coroutine[Any, Any, Result]) -> Result:
+    """The call's result; `TimeoutError` after `seconds`, with the call cancelled as often as it takes."""
+    task = asyncio.ensure_future(call)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if done:
+        return task.result()
+    for _ in range(CANCELS_MAX):
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        if done:
+            break
+    raise TimeoutError
+
+
+def batch_of(*bodies: bytes, **options: Any) -> EventDataBatch:
+    """A batch made without a connection."""
+    batch = EventDataBatch(max_size_in_bytes=262_144, **options)
+    for body in bodies:
+        batch.add(EventData(body))
+    return batch
+
+
+def stored(stand_in: EventHubsStandIn) -> list[bytes]:
+    """The bodies of all events, partition by partition, as they lie in memory."""
+    bodies = []
+    for partition in stand_in.hub.partitions.values():
+        for event in partition.read(0, 1_000_000):
+            position = 0
+            while position < len(event.data):
+                section, position = decode_value(event.data, position)
+                assert isinstance(section, Described)
+                if section.descriptor == DATA_SECTION:
+                    bodies.append(section.value)
+    return bodies
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """Clients of one stand-in."""
+
+    stand_in: EventHubsStandIn
+    make_producer: Callable[[], Any]
+    make_consumer: Callable[[], Any]
+
+    async def send(
+        self, client: Any, *bodies: bytes, seconds: float = CALL_SECONDS_MAX, **options: Any
+    ) -> None:
+        """Send one batch to partition 0, or where the options say."""
+        if not options:
+            options = {"partition_id": "0"}
+        await within(seconds, client.send_batch(batch_of(*bodies, **options), timeout=1))
+
+    async def read(self, count: int, *, seconds: float = CALL_SECONDS_MAX, **options: Any) -> list[Any]:
+        """The first `count` events that a new consumer receives, with the partition of each in `partition_id`."""
+        events: list[Any] = []
+        enough = asyncio.Event()
+
+        async def take(context: Any, batch: list[Any]) -> None:
+            for event in batch:
+                event.partition_id = context.partition_id
+                events.append(event)
+            if len(events) >= count:
+                enough.set()
+
+        client = self.make_consumer()
+        options = {"starting_position": "-1", "max_wait_time": 1, **options}
+        receiving = asyncio.ensure_future(client.receive_batch(take, **options))
+        try:
+            async with asyncio.timeout(seconds):
+                await enough.wait()
+        finally:
+            receiving.cancel()
+            with suppress(asyncio.CancelledError):
+                await receiving
+        return events
+
+
+@pytest.fixture
+async def stand_in() -> AsyncIterator[EventHubsStandIn]:
+    async with EventHubsStandIn(hub="anomalies", partitions=2) as running:
+        yield running
+
+
+@pytest.fixture
+async def sdk_of() -> AsyncIterator[Callable[[EventHubsStandIn], Sdk]]:
+    """Makes SDK clients for a stand-in and closes them in the end."""
+    clients: list[Any] = []
+
+    def kept(client: Any) -> Any:
+        clients.append(client)
+        return client
+
+    def make(stand_in: EventHubsStandIn) -> Sdk:
+        text = stand_in.connection_string
+        return Sdk(
+            stand_in,
+            lambda: kept(EventHubProducerClient.from_connection_string(text, **TUNED)),
+            lambda: kept(EventHubConsumerClient.from_connection_string(text, "$Default", **TUNED)),
+        )
+
+    yield make
+    closing: list[Awaitable[None]] = [within(CANCEL_SECONDS, client.close()) for client in clients]
+    await asyncio.gather(*closing, return_exceptions=True)
+
+
+@pytest.fixture
+def sdk(stand_in: EventHubsStandIn, sdk_of: Callable[[EventHubsStandIn], Sdk]) -> Sdk:
+    return sdk_of(stand_in)
+
+
+@pytest.fixture(name="within")
+def within_fixture() -> Callable[..., Any]:
+    return within
+
+
+@pytest.fixture(name="stored")
+def stored_fixture() -> Callable[[EventHubsStandIn], list[bytes]]:
+    return stored
+
+
+@pytest.fixture(name="batch_of")
+def batch_of_fixture() -> Callable[..., EventDataBatch]:
+    return batch_of

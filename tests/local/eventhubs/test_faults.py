@@ -1,0 +1,231 @@
+"""Each fault: what the SDK experiences, what is stored meanwhile, and that all is well once it is cleared."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from azure.eventhub import EventData, EventDataBatch
+from azure.eventhub.aio import EventHubProducerClient
+from azure.eventhub.exceptions import (
+    AuthenticationError,
+    ConnectError,
+    ConnectionLostError,
+    EventDataSendError,
+    EventHubError,
+    OperationTimeoutError,
+)
+
+from farshore.local.eventhubs import EventHubsStandIn, FaultKind
+
+TUNED: dict[str, Any] = {
+    "retry_total": 0,
+    "retry_mode": "fixed",
+    "retry_backoff_factor": 0.05,
+    "retry_backoff_max": 1,
+    "keep_alive": 30,
+}
+HANGS = TimeoutError
+HANG_SECONDS = 0.6
+
+
+async def test_refuse_closes_the_door_and_clearing_opens_it_on_the_same_port(sdk: Any) -> None:
+    stand_in = sdk.stand_in
+    client = sdk.make_producer()
+    await sdk.send(client, b"before")
+    port = stand_in.port
+
+    await stand_in.fault("refuse")
+    await asyncio.sleep(0)
+    assert stand_in.stats().connections == 0
+    with pytest.raises(EventHubError):
+        await sdk.send(client, b"during")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    assert stand_in.stats().events == 1
+
+    await stand_in.clear()
+    assert stand_in.port == port
+    await sdk.send(client, b"after")
+    assert stand_in.stats().events == 2
+
+
+async def test_a_refusing_port_is_not_given_to_anyone_else(stand_in: EventHubsStandIn) -> None:
+    await stand_in.fault("refuse")
+    server = None
+    with pytest.raises(OSError, match="in use"):
+        server = await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", stand_in.port, reuse_address=False
+        )
+    assert server is None
+
+
+async def test_a_black_hole_swallows_old_and_new_connections_and_resets_them_when_cleared(
+    sdk: Any, stored: Callable[..., Any]
+) -> None:
+    stand_in = sdk.stand_in
+    old = sdk.make_producer()
+    await sdk.send(old, b"before")
+
+    await stand_in.fault(FaultKind.BLACK_HOLE)
+    with pytest.raises(HANGS):
+        await sdk.send(old, b"swallowed", seconds=HANG_SECONDS)
+    with pytest.raises(HANGS):
+        await sdk.send(sdk.make_producer(), b"swallowed too", seconds=HANG_SECONDS)
+    reader, writer = await asyncio.open_connection("127.0.0.1", stand_in.port)
+    writer.write(b"AMQP\x00\x01\x00\x00")
+    with pytest.raises(HANGS):
+        await asyncio.wait_for(reader.read(1), 0.2)
+    assert stored(stand_in) == [b"before"]
+
+    await stand_in.clear()
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(1), 2)
+    writer.close()
+    await sdk.send(sdk.make_producer(), b"after")
+    assert stored(stand_in) == [b"before", b"after"]
+
+
+async def test_a_lost_acknowledgement_makes_the_sdk_send_twice(sdk: Any, stored: Callable[..., Any]) -> None:
+    client = sdk.make_producer()
+    await sdk.send(client, b"warm")
+    await sdk.stand_in.fault("drop-after-store", count=1)
+    await sdk.send(client, b"twice")
+    assert stored(sdk.stand_in) == [b"warm", b"twice", b"twice"]
+    assert sdk.stand_in.faults.fault.kind is FaultKind.NONE
+
+
+async def test_a_busy_server_rejects_and_stores_nothing_until_the_count_is_used_up(
+    sdk: Any, stored: Callable[..., Any]
+) -> None:
+    client = sdk.make_producer()
+    await sdk.send(client, b"warm")
+    await sdk.stand_in.fault("busy", count=2)
+    # On a warm client each call is two tries.
+    with pytest.raises(EventDataSendError) as caught:
+        await sdk.send(client, b"unwelcome")
+    assert caught.value.error == "server-busy"
+    await sdk.send(client, b"after")
+    assert stored(sdk.stand_in) == [b"warm", b"after"]
+    stats = sdk.stand_in.stats()
+    assert (stats.sends_refused, stats.fault_strikes) == (2, 2)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one send under a fault, and of one after it."""
+
+    experience: type[Exception] | None
+    stored_under_fault: int
+    strikes: int
+    error_after: Exception | None
+
+
+@pytest.fixture(scope="module")
+def trials() -> dict[str, Trial]:
+    """Every fault on a stand-in of its own, all at once: a trial is mostly the SDK's waiting."""
+
+    async def run() -> dict[str, Trial]:
+        found = await asyncio.gather(*(try_fault(kind) for kind in EXPERIENCES))
+        return dict(zip(EXPERIENCES, found, strict=True))
+
+    return asyncio.run(run())
+
+
+async def try_fault(kind: str) -> Trial:
+    async with EventHubsStandIn(partitions=1) as stand_in:
+
+        async def send(client: Any, seconds: float) -> Exception | None:
+            batch = EventDataBatch(max_size_in_bytes=262_144, partition_id="0")
+            batch.add(EventData(b"body"))
+            sending = asyncio.ensure_future(client.send_batch(batch, timeout=1))
+            try:
+                done, _ = await asyncio.wait({sending}, timeout=seconds)
+                return sending.exception() if done else TimeoutError()
+            finally:
+                sending.cancel()
+
+        text = stand_in.connection_string
+        clients = [EventHubProducerClient.from_connection_string(text, **TUNED) for _ in range(2)]
+        if kind not in COLD:
+            assert await send(clients[0], 8) is None
+        before = stand_in.stats().events
+        await stand_in.fault(kind)
+        error = await send(clients[0], 4)
+        stats = stand_in.stats()
+        await stand_in.clear()
+        after = await send(clients[1], 8)
+        for client in clients:
+            await asyncio.wait({asyncio.ensure_future(client.close())}, timeout=0.5)
+        return Trial(type(error) if error else None, stats.events - before, stats.fault_strikes, after)
+
+
+COLD = ("token-refused", "token-ignored")
+EXPERIENCES: dict[str, tuple[type[Exception], int]] = {
+    "reset-before-store": (ConnectError, 0),
+    "drop-after-store": (ConnectError, 2),
+    "no-ack": (OperationTimeoutError, 2),
+    "reject": (EventDataSendError, 0),
+    "release": (HANGS, 0),
+    "detach": (ConnectionLostError, 0),
+    "end-session": (HANGS, 0),
+    "close-connection": (ConnectError, 0),
+    "token-refused": (AuthenticationError, 0),
+    "token-ignored": (HANGS, 0),
+}
+"""What the SDK's caller sees of a fault that stays on, and how many copies are stored meanwhile."""
+
+
+@pytest.mark.parametrize("kind", EXPERIENCES)
+def test_what_a_fault_does_to_a_send_and_that_it_is_gone_when_cleared(
+    trials: dict[str, Trial], kind: str
+) -> None:
+    experience, copies = EXPERIENCES[kind]
+    trial = trials[kind]
+    assert trial.experience is experience
+    assert trial.stored_under_fault == copies
+    assert trial.strikes >= 1
+    assert trial.error_after is None
+
+
+async def test_a_delay_stores_at_once_and_acknowledges_later(sdk: Any) -> None:
+    client = sdk.make_producer()
+    await sdk.send(client, b"warm")
+    await sdk.stand_in.fault("delay", delay_seconds=0.4)
+    started = time.monotonic()
+    sending = asyncio.ensure_future(sdk.send(client, b"late"))
+    await asyncio.sleep(0.2)
+    assert sdk.stand_in.stats().events == 2
+    await sending
+    assert time.monotonic() - started >= 0.4
+
+
+async def test_a_bandwidth_limit_slows_sending_and_lifting_it_helps_at_once(sdk: Any) -> None:
+    client = sdk.make_producer()
+    await sdk.send(client, b"warm")
+    await sdk.stand_in.fault("bandwidth-limit", bytes_per_second=100_000)
+    started = time.monotonic()
+    for _ in range(2):
+        await sdk.send(client, b"x" * 40_000)
+    assert time.monotonic() - started >= 0.4
+
+    await sdk.stand_in.fault("bandwidth-limit", bytes_per_second=1)
+    sending = asyncio.ensure_future(sdk.send(client, b"x" * 40_000))
+    await asyncio.sleep(0.2)
+    await sdk.stand_in.clear()
+    started = time.monotonic()
+    await sending
+    assert time.monotonic() - started < 1
+
+
+async def test_a_fault_that_makes_no_sense_is_refused(stand_in: EventHubsStandIn) -> None:
+    for kind, count in [("gremlins", None), ("refuse", 3), ("busy", 0), ("black-hole", 1)]:
+        with pytest.raises(ValueError, match="gremlins|times"):
+            await stand_in.fault(kind, count)
+    with pytest.raises(ValueError, match="delay_seconds"):
+        await stand_in.fault("delay", delay_seconds=0)
+    assert stand_in.faults.fault.kind is FaultKind.NONE
