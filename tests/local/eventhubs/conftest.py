@@ -1,4 +1,4 @@
-"""The real SDK against the stand-in: clients with the options that hold up, and an outer deadline on every call.
+"""The real SDK against the stand-in: the options that hold up, and an outer deadline on every call.
 
 No option of the SDK bounds a call, so each one runs in a task of its own that is cancelled when its time is
 up.
@@ -59,14 +59,14 @@ def batch_of(*bodies: bytes, **options: Any) -> EventDataBatch:
 
 def stored(stand_in: EventHubsStandIn) -> list[bytes]:
     """The bodies of all events, partition by partition, as they lie in memory."""
-    bodies = []
+    bodies: list[bytes] = []
     for partition in stand_in.hub.partitions.values():
         for event in partition.read(0, 1_000_000):
             position = 0
             while position < len(event.data):
                 section, position = decode_value(event.data, position)
                 assert isinstance(section, Described)
-                if section.descriptor == DATA_SECTION:
+                if section.descriptor == DATA_SECTION and isinstance(section.value, bytes):
                     bodies.append(section.value)
     return bodies
 
@@ -85,10 +85,10 @@ class Sdk:
         """Send one batch to partition 0, or where the options say."""
         if not options:
             options = {"partition_id": "0"}
-        await within(seconds, client.send_batch(batch_of(*bodies, **options), timeout=1))
+        await within(seconds, client.send_batch(batch_of(*bodies, **options), timeout=4))
 
     async def read(self, count: int, *, seconds: float = CALL_SECONDS_MAX, **options: Any) -> list[Any]:
-        """The first `count` events that a new consumer receives, with the partition of each in `partition_id`."""
+        """The first `count` events that a new consumer gets, the partition of each in `partition_id`."""
         events: list[Any] = []
         enough = asyncio.Event()
 

@@ -41,8 +41,9 @@ from farshore.local.eventhubs.performatives import (
     SaslInit,
     Transfer,
 )
+from farshore.local.eventhubs.positions import SELECTOR
 from farshore.local.eventhubs.publications import BATCH_FORMAT
-from farshore.local.eventhubs.values import Described, Symbol, UByte, UInt, ULong, UShort
+from farshore.local.eventhubs.values import Described, Symbol, UByte, UInt, ULong, UShort, Value
 
 WAIT_SECONDS = 3.0
 Kind = TypeVar("Kind", bound=Composite)
@@ -108,10 +109,12 @@ class Peer:
             assert (await self.expect(Flow)).link_credit
         return answer
 
-    async def consume(
-        self, address: str = "anomalies/ConsumerGroups/$default/Partitions/0", mode: int = 1
-    ) -> Attach:
-        source = terminus(0x28, address)
+    async def consume(self, mode: int = 1, selector: str | None = None) -> Attach:
+        source = terminus(0x28, "amqps://h:1/anomalies/ConsumerGroups/$Default/Partitions/0")
+        if selector is not None:
+            filters: dict[Value, Value] = {Symbol(SELECTOR): Described(Symbol(SELECTOR), selector)}
+            assert isinstance(source.value, list)
+            source.value.extend([*[None] * 6, filters])
         self.send(Attach("from", UInt(1), RECEIVER, UByte(mode), source=source, target=terminus(0x29, "me")))
         return await self.expect(Attach)
 
@@ -268,6 +271,32 @@ async def test_a_consumer_is_sent_no_more_than_its_credit_and_window(stand_in: E
     peer.send(Flow(UInt(3), UInt(100), UInt(0), UInt(1)))
     assert [(await peer.expect(Transfer)).delivery_id for _ in range(4)] == [3, 4, 5, 6]
     assert await peer.nothing_comes()
+    peer.writer.close()
+
+
+async def test_a_consumer_starts_where_its_selector_says(stand_in: EventHubsStandIn) -> None:
+    partition = stand_in.hub.partitions["0"]
+    partition.append((event(b"0"), event(b"1"), event(b"2")))
+    peer = await Peer.opened(stand_in)
+    await peer.consume(selector="amqp.annotation.x-opt-sequence-number > '1'")
+    peer.grant(10)
+    assert (await peer.next())[1].endswith(event(b"2"))
+    latest = await Peer.opened(stand_in)
+    await latest.consume(selector="amqp.annotation.x-opt-offset > '@latest'")
+    latest.grant(10)
+    assert await latest.nothing_comes()
+    partition.append((event(b"new"),))
+    assert (await latest.next())[1].endswith(event(b"new"))
+    peer.writer.close()
+    latest.writer.close()
+
+
+async def test_a_selector_that_is_not_understood_refuses_the_link(stand_in: EventHubsStandIn) -> None:
+    peer = await Peer.opened(stand_in)
+    assert (await peer.consume(selector="amqp.annotation.colour > 'red'")).source is None
+    detach = await peer.expect(Detach)
+    assert detach.error is not None
+    assert detach.error.condition == "amqp:invalid-field"
     peer.writer.close()
 
 
