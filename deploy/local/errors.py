@@ -1,15 +1,17 @@
 """What can go wrong with the broker on this machine; each message is one whole sentence for the user.
 
-LocalBrokerError
+LocalBrokerError (a FarshoreError)
 ├── JavaMissingError      no Java of the needed version
 ├── KafkaMissingError     Kafka's files are neither cached nor to be had
 └── BrokerFailedError     the broker ended early, did not answer in time, or was used wrongly
 """
 
+from ..agents.errors import FarshoreError
+
 __all__ = ["BrokerFailedError", "JavaMissingError", "KafkaMissingError", "LocalBrokerError"]
 
 
-class LocalBrokerError(Exception):
+class LocalBrokerError(FarshoreError):
     """The embedded broker cannot serve; the message says why and what would help."""
 
 

@@ -18,7 +18,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
@@ -55,6 +55,7 @@ class GuardedProcess:
         errors: Path | None = None,
         *,
         inherited: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
         remove_when_orphaned: Path | None = None,
     ) -> None:
         read_end, self._write_end = os.pipe()
@@ -69,6 +70,7 @@ class GuardedProcess:
                     stdout=printed,
                     stderr=complained,
                     pass_fds=inherited,
+                    env=environment,
                     start_new_session=True,
                 )
         except BaseException:

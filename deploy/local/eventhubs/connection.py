@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 from enum import Enum, auto
+from typing import cast
 
 from .backend import Backend
 from .composites import Composite, from_value
@@ -88,8 +89,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have the interface and are no subclass.
+        self._transport = cast("asyncio.Transport", transport)
         self._loop = asyncio.get_running_loop()
         self._registry[self] = None
         self._read_at = self._loop.time()

@@ -45,7 +45,3 @@ class Hub:
             return self.partitions[str(zlib.crc32(partition_key.encode("utf-8")) % count)]
         self._turn = (self._turn + 1) % count
         return self.partitions[str(self._turn)]
-
-    def append(self, partition: Partition, events: tuple[bytes, ...], partition_key: str | None) -> None:
-        """Store `events` in `partition`."""
-        partition.append(events, partition_key)

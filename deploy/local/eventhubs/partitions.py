@@ -73,18 +73,17 @@ class Partition:
         """The offset of the newest event ever stored, "-1" before the first."""
         return str((self.next_sequence - 1) * OFFSET_STRIDE) if self.next_sequence else "-1"
 
-    def append(self, events: tuple[bytes, ...], partition_key: str | None = None) -> Block:
+    def append(self, events: tuple[bytes, ...], partition_key: str | None = None) -> None:
         """Store `events` (at least one) under the next sequence numbers, and wake those who wait."""
         self.last_enqueued_ms = max(self.last_enqueued_ms, self._now_ms())
-        block = self._block(events, partition_key, self.last_enqueued_ms)
+        size = sum(map(len, events)) + EVENT_OVERHEAD_BYTES * len(events)
+        self._blocks.append(Block(self.next_sequence, self.last_enqueued_ms, partition_key, events, size))
+        self.next_sequence += len(events)
+        self.bytes_held += size
+        while self.bytes_held > self._bytes_max and self._oldest < len(self._blocks) - 1:
+            self._drop_oldest()
         for wake in tuple(self._listeners):
             wake()
-        return block
-
-    def restore(self, events: tuple[bytes, ...], partition_key: str | None, enqueued_ms: int) -> None:
-        """Store `events` as they were stored before a restart."""
-        self.last_enqueued_ms = max(self.last_enqueued_ms, enqueued_ms)
-        self._block(events, partition_key, enqueued_ms)
 
     def read(self, sequence: int, events_max: int) -> list[StoredEvent]:
         """Up to `events_max` (1 or more) events from `sequence` on, or from the oldest held if later."""
@@ -115,16 +114,6 @@ class Partition:
     def unlisten(self, wake: Callable[[], None]) -> None:
         """Stop calling `wake`."""
         self._listeners.discard(wake)
-
-    def _block(self, events: tuple[bytes, ...], partition_key: str | None, enqueued_ms: int) -> Block:
-        size = sum(map(len, events)) + EVENT_OVERHEAD_BYTES * len(events)
-        block = Block(self.next_sequence, enqueued_ms, partition_key, events, size)
-        self._blocks.append(block)
-        self.next_sequence += len(events)
-        self.bytes_held += size
-        while self.bytes_held > self._bytes_max and self._oldest < len(self._blocks) - 1:
-            self._drop_oldest()
-        return block
 
     def _drop_oldest(self) -> None:
         oldest = self._blocks[self._oldest]

@@ -69,7 +69,7 @@ class PublishingLink(ReceivingLink):
         backend = self.session.backend
         if publication.events:
             partition = self._partition or backend.hub.choose(publication.partition_key)
-            backend.hub.append(partition, publication.events, publication.partition_key)
+            partition.append(publication.events, publication.partition_key)
         backend.counters.sends_stored += 1
 
     def _refuse(self, first: Transfer, outcome: Composite) -> None:

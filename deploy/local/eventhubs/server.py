@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from .backend import LINK_BYTES_MAX, Backend, Limits
+from .backend import Backend, Limits
 from .connection import Connection, Hold
 from .faults import NO_FAULT, Fault, FaultKind, FaultSwitch
 from .hub import PARTITION_BYTES_MAX, Hub
@@ -36,14 +37,14 @@ class EventHubsStandIn:
         partitions: int = 4,
         port: int = 0,
         *,
-        link_bytes_max: int = LINK_BYTES_MAX,
+        link_bytes_max: int | None = None,
         partition_bytes_max: int = PARTITION_BYTES_MAX,
         limits: Limits | None = None,
     ) -> None:
-        self._backend = Backend(
-            Hub(hub, partitions, partition_bytes_max=partition_bytes_max),
-            limits or Limits(link_bytes_max=link_bytes_max),
-        )
+        limits = limits or Limits()
+        if link_bytes_max is not None:
+            limits = replace(limits, link_bytes_max=link_bytes_max)
+        self._backend = Backend(Hub(hub, partitions, partition_bytes_max=partition_bytes_max), limits)
         self._connections: dict[Connection, None] = {}
         self._asked_port = port
         self._reservation: socket.socket | None = None
