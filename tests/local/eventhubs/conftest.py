@@ -7,6 +7,7 @@ up.
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +18,22 @@ from azure.eventhub import EventData, EventDataBatch
 from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 
 from farshore.local.eventhubs import EventHubsStandIn
+from farshore.local.eventhubs.composites import Composite, encode_composite
 from farshore.local.eventhubs.decode import decode_value
-from farshore.local.eventhubs.values import Described
+from farshore.local.eventhubs.frames import AMQP_HEADER, FrameReader, build_frame, read_performative
+from farshore.local.eventhubs.performatives import (
+    RECEIVER,
+    SENDER,
+    Attach,
+    Begin,
+    Close,
+    Flow,
+    Open,
+    Transfer,
+)
+from farshore.local.eventhubs.positions import SELECTOR
+from farshore.local.eventhubs.publications import BATCH_FORMAT
+from farshore.local.eventhubs.values import Described, Symbol, UByte, UInt, ULong, Value
 
 TUNED: dict[str, Any] = {
     "retry_total": 0,
@@ -158,3 +173,116 @@ def stored_fixture() -> Callable[[EventHubsStandIn], list[bytes]]:
 @pytest.fixture(name="batch_of")
 def batch_of_fixture() -> Callable[..., EventDataBatch]:
     return batch_of
+
+
+WAIT_SECONDS = 3.0
+Kind = TypeVar("Kind", bound=Composite)
+
+
+def terminus(code: int, address: str) -> Described:
+    return Described(ULong(code), [address])
+
+
+class Peer:
+    """A client that says exactly what a test tells it to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.frames = FrameReader(1_048_576)
+
+    @classmethod
+    async def connect(cls, stand_in: EventHubsStandIn) -> Peer:
+        return cls(*await asyncio.open_connection("127.0.0.1", stand_in.port))
+
+    @classmethod
+    async def opened(cls, stand_in: EventHubsStandIn, **options: Any) -> Peer:
+        """A connection with a session on channel 1."""
+        peer = await cls.connect(stand_in)
+        window = UInt(options.pop("window", 5_000))
+        begin = Begin(None, UInt(0), window, UInt(5_000))
+        peer.writer.write(AMQP_HEADER + build_frame(0, Open("peer", **options)) + build_frame(1, begin))
+        assert await peer.reader.readexactly(8) == AMQP_HEADER
+        await peer.expect(Open)
+        assert (await peer.expect(Begin)).remote_channel == 1
+        return peer
+
+    def send(self, performative: Composite, channel: int = 1) -> None:
+        self.writer.write(build_frame(channel, performative))
+
+    def transfer(self, number: int, payload: bytes, *, more: bool = False, batch: bool = False) -> None:
+        message_format = UInt(BATCH_FORMAT if batch else 0)
+        tag = struct.pack(">I", number)
+        body = encode_composite(
+            Transfer(UInt(0), UInt(number), tag, message_format, settled=False, more=more)
+        )
+        self.writer.write(struct.pack(">IBBH", 8 + len(body) + len(payload), 2, 0, 1) + body + payload)
+
+    async def produce(self, address: str = "anomalies/Partitions/0") -> Attach:
+        target = terminus(0x29, address)
+        self.send(
+            Attach(
+                "to",
+                UInt(0),
+                SENDER,
+                source=terminus(0x28, "me"),
+                target=target,
+                initial_delivery_count=UInt(0),
+            )
+        )
+        answer = await self.expect(Attach)
+        if answer.target is not None:
+            assert (await self.expect(Flow)).link_credit
+        return answer
+
+    async def consume(self, mode: int = 1, selector: str | None = None) -> Attach:
+        source = terminus(0x28, "amqps://h:1/anomalies/ConsumerGroups/$Default/Partitions/0")
+        if selector is not None:
+            filters: dict[Value, Value] = {Symbol(SELECTOR): Described(Symbol(SELECTOR), selector)}
+            assert isinstance(source.value, list)
+            source.value.extend([*[None] * 6, filters])
+        self.send(Attach("from", UInt(1), RECEIVER, UByte(mode), source=source, target=terminus(0x29, "me")))
+        return await self.expect(Attach)
+
+    def grant(self, credit: int, *, received: int = 0, window: int = 5_000, **options: Any) -> None:
+        flow = Flow(
+            UInt(received), UInt(window), UInt(0), UInt(1), UInt(1), UInt(received), UInt(credit), **options
+        )
+        self.send(flow)
+
+    async def next(self) -> tuple[Composite, bytes]:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                frame = self.frames.take_frame()
+                if frame is not None and frame.body:
+                    return read_performative(frame.body)
+                if frame is None:
+                    data = await self.reader.read(65_536)
+                    if not data:
+                        raise ConnectionError("hung up")
+                    self.frames.feed(data)
+
+    async def expect(self, kind: type[Kind]) -> Kind:
+        performative, _ = await self.next()
+        assert isinstance(performative, kind), performative
+        return performative
+
+    async def nothing_comes(self, seconds: float = 0.15) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.next()
+        except TimeoutError:
+            return True
+        return False
+
+    async def closed_with(self) -> str:
+        """The condition of the close frame, which ends the connection."""
+        close = await self.expect(Close)
+        assert close.error is not None
+        self.writer.close()
+        return close.error.condition
+
+
+@pytest.fixture
+def peers() -> type[Peer]:
+    return Peer
