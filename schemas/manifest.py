@@ -53,7 +53,8 @@ class EventMapping:
 class InputSpec:
     """The model's input. `shape` is without the batch axis; its product is the number of features.
 
-    Scaling is `(value - mean) / std` by feature, before the cast to `dtype`'s tensor; None is no scaling.
+    Scaling is `(value - mean) / std` by feature, in float64 before the cast to `dtype`; a whole dtype takes
+    the nearest whole number. None is no scaling.
     """
 
     name: str
@@ -118,9 +119,10 @@ def parse_manifest(document: object) -> Manifest:
     """A manifest from decoded JSON, or ManifestError naming the place and what would be right."""
     error = best_match(Draft202012Validator(load_schema("manifest")).iter_errors(document))
     if error is not None:
-        raise ManifestError(f"manifest.json at {error.json_path}: {error.message}")
+        raise ManifestError(f"manifest.json at {error.json_path}: {_short(error.message)}")
     assert isinstance(document, dict)
     features = tuple(document["features"])
+    _refuse_what_patterns_miss(document, features)
     tensor = _input(document["input"], len(features))
     threshold = _finite(document["threshold"], "$.threshold")
     follow = document.get("after", {})
@@ -131,26 +133,50 @@ def parse_manifest(document: object) -> Manifest:
         model_sha256=document["model_sha256"],
         features=features,
         event=_mapping(document.get("event", {}), features),
-        window=document.get("window", 1),
-        window_horizon=document.get("window_horizon", 0),
+        window=int(document.get("window", 1)),
+        window_horizon=int(document.get("window_horizon", 0)),
         input=tensor,
         score=ScoreRule(
-            document["score"]["output"], document["score"]["rule"], document["score"].get("column", 0)
+            document["score"]["output"], document["score"]["rule"], int(document["score"].get("column", 0))
         ),
         contributions_output=contributions["output"] if contributions else None,
         threshold=threshold,
         severity=_severity(document.get("severity", []), threshold),
-        median_of=follow.get("median_of", 1),
-        rest_seconds=float(follow.get("rest_seconds", 0)),
+        median_of=int(follow.get("median_of", 1)),
+        rest_seconds=_finite(follow.get("rest_seconds", 0), "$.after.rest_seconds"),
         provenance=document.get("provenance", {}),
     )
 
 
+def _short(message: str) -> str:
+    # jsonschema quotes the whole value first, maybe thousands of feature names, and says why at the end.
+    return message if len(message) <= 300 else f"{message[:140]} … {message[-140:]}"
+
+
+def _refuse_what_patterns_miss(document: Mapping[str, Any], features: tuple[str, ...]) -> None:
+    for key in ("name", "version", "model_sha256"):
+        # Python's $ also matches before a last line break, JSON Schema's does not.
+        if document[key].endswith("\n"):
+            raise ManifestError(f"manifest.json at $.{key}: {document[key]!r} ends with a line break")
+    for index, feature in enumerate(features):
+        try:
+            feature.encode()
+        except UnicodeEncodeError:
+            # JSON can spell half a surrogate pair; no anomaly record could be written with such a name.
+            raise ManifestError(
+                f"manifest.json at $.features[{index}]: {feature!r} is no Unicode text"
+            ) from None
+
+
 def _finite(value: float, place: str) -> float:
     # JSON readers take 1e999 for infinity; a threshold that no score passes would silence the site.
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ManifestError(f"manifest.json at {place}: the number is too large") from None
+    if not math.isfinite(number):
         raise ManifestError(f"manifest.json at {place}: {value} is not a finite number")
-    return float(value)
+    return number
 
 
 def _input(section: Mapping[str, Any], feature_count: int) -> InputSpec:
@@ -169,8 +195,10 @@ def _input(section: Mapping[str, Any], feature_count: int) -> InputSpec:
     mean = std = None
     if scaling is not None:
         mean, std = (_per_feature(scaling[name], name, feature_count) for name in ("mean", "std"))
-        if 0.0 in std:
-            raise ManifestError("manifest.json at $.input.scaling.std: 0 cannot divide; use 1 for a constant")
+        if min(std) <= 0:
+            raise ManifestError(
+                f"manifest.json at $.input.scaling.std: {min(std):g} is no spread; use 1 for a constant"
+            )
     return InputSpec(section["name"], section["dtype"], shape, mean, std)
 
 

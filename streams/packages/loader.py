@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ...schemas.manifest import Manifest, ManifestError, parse_manifest
+from ...schemas.manifest import InputSpec, Manifest, ManifestError, parse_manifest
 from ..scoring.inference import ModelLoadError, OnnxModel, TensorInfo
 from ..scoring.scorer import BatchScorer
 from .trial import TrialReport, run_trial
 
-__all__ = ["MANIFEST_NAME", "MODEL_NAME", "ModelPackage", "PackageError", "load_package", "model_digest"]
+__all__ = ["MANIFEST_NAME", "MODEL_NAME", "ModelPackage", "PackageError", "load_package"]
 
 MANIFEST_NAME: Final = "manifest.json"
 MODEL_NAME: Final = "model.onnx"
@@ -43,12 +43,6 @@ class ModelPackage:
         return f"sha256:{self.manifest.model_sha256}"
 
 
-def model_digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a package folder; raises PackageError."""
     path = folder / MANIFEST_NAME
@@ -59,7 +53,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         if path.stat().st_size > _MANIFEST_BYTES_MAX:
             raise PackageError(f"{path} is larger than {_MANIFEST_BYTES_MAX} bytes")
-        return parse_manifest(json.loads(path.read_text("utf-8")))
+        return parse_manifest(json.loads(path.read_text("utf-8"), parse_constant=_no_json))
     except FileNotFoundError:
         raise PackageError(f"{path} is missing") from None
     except OSError as error:
@@ -70,24 +64,30 @@ def read_manifest(folder: Path) -> Manifest:
         raise PackageError(f"{path} is no JSON: {error}") from None
 
 
+def _no_json(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON number")
+
+
 def load_package(folder: Path, *, intra_op_threads: int = 1) -> ModelPackage:
     """The package in `folder`, checked and warm; raises PackageError."""
     manifest = read_manifest(folder)
     _refuse_what_comes_later(manifest)
     path = folder / MODEL_NAME
     try:
-        digest = model_digest(path)
+        # Read once: the bytes that are run are the bytes whose digest was taken.
+        model_bytes = path.read_bytes()
     except FileNotFoundError:
         raise PackageError(f"{path} is missing") from None
     except OSError as error:
         raise PackageError(f"{path} cannot be read: {error.strerror}") from None
+    digest = hashlib.sha256(model_bytes).hexdigest()
     if digest != manifest.model_sha256:
         raise PackageError(
             f"{path} has SHA-256 {digest}, but {MANIFEST_NAME} says {manifest.model_sha256}: "
             "the file was changed or damaged"
         )
     try:
-        model = OnnxModel(path, intra_op_threads=intra_op_threads)
+        model = OnnxModel(model_bytes, intra_op_threads=intra_op_threads)
     except ModelLoadError as error:
         raise PackageError(f"{path} does not load: {error}") from None
     _check_tensors(manifest, model)
@@ -108,7 +108,13 @@ def _refuse_what_comes_later(manifest: Manifest) -> None:
 
 
 def _check_tensors(manifest: Manifest, model: OnnxModel) -> None:
-    wanted = manifest.input
+    _check_input(manifest.input, model)
+    _named(manifest.score.output, model.outputs, "output", "$.score.output")
+    if manifest.contributions_output is not None:
+        _named(manifest.contributions_output, model.outputs, "output", "$.contributions.output")
+
+
+def _check_input(wanted: InputSpec, model: OnnxModel) -> None:
     tensor = _named(wanted.name, model.inputs, "input", "$.input.name")
     others = [other.name for other in model.inputs if other.name != wanted.name]
     if others:
@@ -116,6 +122,8 @@ def _check_tensors(manifest: Manifest, model: OnnxModel) -> None:
     if tensor.dtype != wanted.dtype:
         raise PackageError(f"input {tensor.name!r} takes {tensor.dtype}, $.input.dtype says {wanted.dtype}")
     axes = tensor.shape
+    if not axes:
+        return  # so ONNX Runtime shows a shape that the graph leaves open; the trial run decides
     if len(axes) != 1 + len(wanted.shape) or any(
         isinstance(axis, int) and axis != size for axis, size in zip(axes[1:], wanted.shape, strict=True)
     ):
@@ -128,9 +136,6 @@ def _check_tensors(manifest: Manifest, model: OnnxModel) -> None:
             f"input {tensor.name!r} has shape {_axes(axes)}: its first axis is fixed to {axes[0]} "
             "and must be the batch, of any size"
         )
-    _named(manifest.score.output, model.outputs, "output", "$.score.output")
-    if manifest.contributions_output is not None:
-        _named(manifest.contributions_output, model.outputs, "output", "$.contributions.output")
 
 
 def _named(name: str, tensors: tuple[TensorInfo, ...], kind: str, place: str) -> TensorInfo:

@@ -3,7 +3,7 @@
 Guarantees:
   accepted rows + rejections = values given, each position in exactly one of them, both in input order
   the two paths agree: a batch the fast path takes gives what the careful path gives (tests compare them)
-  every accepted feature is a JSON number that the model's input type holds; nothing is converted silently:
+  every accepted feature is a JSON number that the model's input holds; nothing is converted silently:
   NumPy would make 1 of true, 71.3 of "71.3", NaN of null and infinity of 1e39, so types come first
 """
 
@@ -21,6 +21,7 @@ from ...schemas.reasons import DeadLetterReason
 from ...schemas.records import TIME_MS_LIMIT
 from .codec import NotJsonError, decode
 from .eventtime import BadTimeError, epoch_ms
+from .features import FeatureTensor
 from .pointer import MISSING, Pointer, siblings
 
 __all__ = ["DEVICE_LENGTH_MAX", "Decoded", "EventDecoder", "Rejection"]
@@ -48,7 +49,7 @@ class Decoded:
     """The accepted events of a batch.
 
     `indices` are their positions in the batch; `numbers` holds their features flat and row by row, as the
-    JSON gave them; `matrix` is the same in the model's dtype, of shape (rows, features).
+    JSON gave them; `matrix` is the same scaled and in the model's dtype, of shape (rows, features).
     """
 
     indices: Sequence[int]
@@ -71,7 +72,7 @@ class EventDecoder:
 
     def __init__(self, manifest: Manifest, *, event_bytes_max: int) -> None:
         self._features = manifest.features
-        self._dtype = np.dtype(manifest.input.dtype)
+        self._tensor = FeatureTensor(manifest.input, len(manifest.features))
         self._event_bytes_max = event_bytes_max
         event = manifest.event
         self._device = None if event.device is None else Pointer(event.device)
@@ -88,13 +89,14 @@ class EventDecoder:
         parent, names = (where, self._features) if isinstance(where, str) else siblings(self._places)
         self._get_container = None if parent is None else Pointer(parent).getter()
         self._get_row = _row_getter(names)
-        self._limits = _limits(self._dtype)
 
     def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
         decoded = self.decode_clean(values, keys)
         if decoded is not None:
             return decoded
+        if not values:
+            return self.decode_carefully(values, keys)
         # One bad event must not slow down the thousands beside it: only its own part goes the careful way.
         starts = range(0, len(values), _PART_ROWS)
         return _joined([self._decode_part(values, keys, start) for start in starts], starts)
@@ -121,7 +123,7 @@ class EventDecoder:
             numbers = self._clean_numbers(documents)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             return None
-        matrix = None if numbers is None else self._matrix(numbers)
+        matrix = None if numbers is None else self._tensor.matrix(numbers)
         if devices is None or times is None or numbers is None or matrix is None:
             return None
         return Decoded(range(len(values)), devices, times, numbers, matrix, [])
@@ -162,23 +164,6 @@ class EventDecoder:
         numbers = list(chain.from_iterable(rows))
         return cast(list[float], numbers) if set(map(type, numbers)) <= _NUMBERS else None
 
-    def _matrix(self, numbers: list[float]) -> npt.NDArray[np.generic] | None:
-        """The numbers in the model's dtype, (rows, features), or None when one does not fit."""
-        low, high = self._limits
-        try:
-            exact = np.fromiter(numbers, np.int64 if self._dtype.kind in "iu" else np.float64, len(numbers))
-        except (OverflowError, ValueError):
-            return None
-        # fromiter cuts 1.5 to 1: whole numbers only for whole types, as JSON floats too (2.0 is 2).
-        if self._dtype.kind in "iu" and not np.array_equal(
-            exact, np.fromiter(numbers, np.float64, len(numbers))
-        ):
-            return None
-        # NaN compares false, so this refuses it too.
-        if not (exact.min() >= low and exact.max() <= high):
-            return None
-        return exact.astype(self._dtype).reshape(-1, len(self._features))
-
     def decode_carefully(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """Event by event, with the reason for each one refused."""
         indices: list[int] = []
@@ -199,7 +184,7 @@ class EventDecoder:
                 devices.append(device)
                 times.append(time_ms)
                 numbers += row
-        matrix = self._matrix(numbers) if numbers else np.empty((0, len(self._features)), self._dtype)
+        matrix = self._tensor.matrix(numbers) if numbers else self._tensor.empty()
         assert matrix is not None, "each row was checked by itself"
         return Decoded(indices, devices, times, numbers, matrix, rejections)
 
@@ -264,13 +249,12 @@ class EventDecoder:
                     f"feature {name!r} is {_kind(number)}, expected a number",
                 )
         numbers = cast(list[float], row)
-        if self._matrix(numbers) is None:
-            name, number = next(
-                pair for pair in zip(self._features, numbers, strict=True) if not self._fits(pair[1])
-            )
+        if self._tensor.matrix(numbers) is None:
+            position = self._tensor.misfit(numbers)
             raise _RejectedError(
                 DeadLetterReason.OUT_OF_RANGE,
-                f"feature {name!r} is {str(number)[:40]}, which {self._dtype.name} does not hold",
+                f"feature {self._features[position]!r} is {str(numbers[position])[:40]}, "
+                f"which the model's {self._tensor.dtype_name} input does not hold",
             )
         return numbers
 
@@ -294,14 +278,6 @@ class EventDecoder:
             f"{self._container.text} is {_kind(container)}, expected an object or an array",
         )
 
-    def _fits(self, number: float) -> bool:
-        low, high = self._limits
-        whole = self._dtype.kind not in "iu" or float(number).is_integer()
-        try:
-            return whole and low <= float(number) <= high
-        except OverflowError:
-            return False
-
 
 def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
     """Decoded parts of one batch as one; `starts` are the parts' first positions in it."""
@@ -324,16 +300,6 @@ def _row_getter(features: tuple[str, ...]) -> Callable[[object], Sequence[object
     getter = cast(Callable[[object], Sequence[object]], itemgetter(*features))
     # Of one name, itemgetter gives the bare value.
     return getter if len(features) > 1 else lambda container: (getter(container),)
-
-
-def _limits(dtype: npt.DTypeLike) -> tuple[float, float]:
-    """The least and greatest value `dtype` holds, finite."""
-    kind = np.dtype(dtype)
-    if kind.kind in "iu":
-        whole = np.iinfo(kind.name)
-        return int(whole.min), int(whole.max)
-    real = np.finfo(kind.name)
-    return float(real.min), float(real.max)
 
 
 def _kind(value: object) -> str:

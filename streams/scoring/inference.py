@@ -54,16 +54,18 @@ def dtype_of(onnx_type: str) -> str:
 
 
 class OnnxModel:
-    """A loaded model."""
+    """A model, loaded from its file or its bytes."""
 
-    def __init__(self, path: Path, *, intra_op_threads: int = 1) -> None:
+    def __init__(self, model: Path | bytes, *, intra_op_threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ONNX_RUNTIME_WARNINGS_OFF
         try:
             self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+                model if isinstance(model, bytes) else model.read_bytes(),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's exceptions share no base class
             raise ModelLoadError(_one_line(error)) from None

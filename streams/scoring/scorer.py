@@ -1,7 +1,8 @@
-"""A matrix of features to scores: scaling, one run of the model, the score rule.
+"""A matrix of features to scores: one run of the model, the score rule.
 
-Shapes: n rows, f features. `matrix` is (n, f) in the model's dtype; scores are float64 (n,); contributions
-are float64 (n, f) or None. Each row's score depends on that row alone (the trial run checks the model).
+Shapes: n rows, f features. `matrix` is (n, f), scaled and in the model's dtype, as the decoder makes it;
+scores are float64 (n,); contributions are float64 (n, f) or None. Each row's score depends on that row alone
+(the trial run checks the model).
 """
 
 import math
@@ -38,10 +39,6 @@ class BatchScorer:
         self._input_name = manifest.input.name
         self._row_shape = manifest.input.shape
         self._feature_count = len(manifest.features)
-        dtype = np.dtype(manifest.input.dtype)
-        self._mean = None if manifest.input.mean is None else np.array(manifest.input.mean, np.float64)
-        self._std = None if manifest.input.std is None else np.array(manifest.input.std, np.float64)
-        self._dtype = dtype
         self._contributions_output = manifest.contributions_output
         outputs = [manifest.score.output]
         if manifest.contributions_output is not None and manifest.contributions_output not in outputs:
@@ -51,15 +48,14 @@ class BatchScorer:
     def score(self, matrix: Tensor) -> Scores:
         """Scores of `matrix`, one run of the model; raises ModelOutputError."""
         rows = matrix.shape[0]
-        scaled = self._scaled(matrix)
         answers = dict(
             zip(
                 self._outputs,
-                self._model.run(self._outputs, self._input_name, scaled.reshape(rows, *self._row_shape)),
+                self._model.run(self._outputs, self._input_name, matrix.reshape(rows, *self._row_shape)),
                 strict=True,
             )
         )
-        scores = self._scores_of(answers[self._rule.output], scaled)
+        scores = self._scores_of(answers[self._rule.output], matrix)
         contributions = None
         if self._contributions_output is not None:
             contributions = self._flat(answers[self._contributions_output], self._contributions_output)
@@ -70,18 +66,14 @@ class BatchScorer:
                 )
         return Scores(scores, contributions)
 
-    def _scaled(self, matrix: Tensor) -> Tensor:
-        if self._mean is None or self._std is None:
-            return matrix
-        # In float64 and row by row, so that a value's place in the batch cannot change it.
-        return ((matrix.astype(np.float64) - self._mean) / self._std).astype(self._dtype)
-
     def _flat(self, answer: Tensor, output: str) -> Numbers:
         if answer.dtype.kind not in "fiub":
             raise ModelOutputError(f"output {output!r} holds {answer.dtype.name}, expected numbers")
+        if answer.size == 0:
+            raise ModelOutputError(f"output {output!r} has shape {list(answer.shape)}, which holds nothing")
         return answer.reshape(answer.shape[0], -1).astype(np.float64)
 
-    def _scores_of(self, answer: Tensor, scaled: Tensor) -> Numbers:
+    def _scores_of(self, answer: Tensor, matrix: Tensor) -> Numbers:
         flat = self._flat(answer, self._rule.output)
         match self._rule.rule:
             case "column":
@@ -102,8 +94,10 @@ class BatchScorer:
                         f"output {self._rule.output!r} gives {flat.shape[1]} values a row, "
                         f"a reconstruction of {self._feature_count} features gives as many"
                     )
-                error = flat - scaled.reshape(flat.shape).astype(np.float64)
-                return np.array(np.square(error).mean(axis=1))
+                # Infinity and NaN are judged by the caller: such a score is a dead letter, not a warning.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    error = flat - matrix.reshape(flat.shape).astype(np.float64)
+                    return np.array(np.square(error).mean(axis=1))
 
 
 def severity_of(manifest: Manifest, score: float) -> str:
