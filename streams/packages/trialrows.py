@@ -37,7 +37,7 @@ ROW_KINDS: Final = (spread_rows, positive_rows, binary_rows)
 
 
 def _held(manifest: Manifest, values: npt.NDArray[np.floating], *, spread: float = _WHOLE_SPREAD) -> Tensor:
-    dtype = np.dtype(manifest.input.dtype)
+    dtype: np.dtype[np.generic] = np.dtype(manifest.input.dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype.name)
         return np.clip(np.rint(values * spread), limits.min, limits.max).astype(dtype)
