@@ -31,6 +31,9 @@ __all__ = ["make_bridge"]
 
 _AGENT_NAME: Final = "bridge"
 
+# About one batch of the link: what a crash in mid-delivery sends again.
+_POLL_ROWS_MAX: Final = 2_000
+
 
 def make_bridge(settings: Settings) -> WorkerApp:
     """A Faust app with one agent that brings the anomalies topic to Event Hubs."""
@@ -38,7 +41,7 @@ def make_bridge(settings: Settings) -> WorkerApp:
         raise SettingsError(
             "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
         )
-    app = make_app(settings, group=settings.bridge_group, isolation_level="read_committed")
+    app = make_app(settings, group=settings.bridge_group, poll_rows_max=_POLL_ROWS_MAX)
     names = settings.topics
     uplink = EventHubUplink(
         settings.eventhub_connection_string.get_secret_value(),

@@ -2,15 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from aiokafka.errors import KafkaError
+
 from ..streams.transport.app import BatchApp
 from ..streams.transport.settings import TransportSettings
+from .lag_reader import PartitionLag
 from .settings import Settings
 
-__all__ = ["WorkerApp", "make_app"]
+__all__ = ["POLL_ROWS_MAX", "WorkerApp", "make_app"]
+
+POLL_ROWS_MAX: Final = 8_000
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +36,15 @@ class WorkerApp(BatchApp):
         self.fatal: BaseException | None = None
         self.ended = asyncio.Event()
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._main_loop: asyncio.AbstractEventLoop | None = None
 
     def stop_on_error(self, error: BaseException) -> None:
         """Note the first error; whoever runs the app waits for `ended` and stops it."""
         if self.fatal is None:
             self.fatal = error
-            log.error("stopping: %s: %s", type(error).__name__, error, exc_info=error)
+            # What Kafka refuses is told by its name; anything else is a fault of ours and needs its trace.
+            known = isinstance(error, KafkaError)
+            log.error("stopping: %s: %s", type(error).__name__, error, exc_info=None if known else error)
         self.ended.set()
 
     @contextmanager
@@ -48,24 +56,32 @@ class WorkerApp(BatchApp):
             self.stop_on_error(error)
             raise
 
-    async def crash(self, reason: BaseException) -> None:
-        """Faust's own services report here what they cannot mend."""
-        self.stop_on_error(reason)
-        await super().crash(reason)
+    async def on_first_start(self) -> None:
+        """Remember the loop of the app: a crash may be told by the reader's thread."""
+        self._main_loop = asyncio.get_running_loop()
+        await super().on_first_start()
+
+    def _crash(self, reason: BaseException) -> None:
+        # Whatever part of Faust crashes ends here, from any thread; Faust by itself would only go silent.
+        super()._crash(reason)
+        if self._main_loop is not None and not self._stopped.is_set():
+            self._main_loop.call_soon_threadsafe(self.stop_on_error, reason)
 
     def close_with(self, close: Callable[[], Awaitable[None]]) -> None:
-        """Call `close` when the app stops, while its producer still runs."""
+        """Call `close` when the app stops, after the last batches are settled."""
         self._closers.append(close)
 
     async def on_stop(self) -> None:
-        """Stop what was registered with `close_with`, then Faust's own services."""
+        """Settle and commit what is in hand, within a bound, then close what was registered, then Faust."""
+        if self._consumer is not None and self._consumer.started:
+            await self._consumer.drain()
         for close in self._closers:
             await close()
         await super().on_stop()
 
 
-def make_app(settings: Settings, *, group: str, isolation_level: str) -> WorkerApp:
-    """An app that reads in `group` and never declares topics: `admin.py` has made and checked them."""
+def make_app(settings: Settings, *, group: str, poll_rows_max: int = POLL_ROWS_MAX) -> WorkerApp:
+    """An app that reads committed records in `group`; topics are made and checked by `admin.py` alone."""
     session_seconds = settings.kafka_session_timeout_seconds
     app = WorkerApp(
         group,
@@ -84,7 +100,8 @@ def make_app(settings: Settings, *, group: str, isolation_level: str) -> WorkerA
         web_enabled=False,
     )
     app.transport_settings = TransportSettings(
-        isolation_level=isolation_level,
+        isolation_level="read_committed",
+        poll_rows_max=poll_rows_max,
         outstanding_bytes_max=settings.outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
     )

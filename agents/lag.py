@@ -10,6 +10,7 @@ Guarantees
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Sequence
 
 from . import metrics
 from .lag_reader import LagReader, LagUnreadableError, PartitionLag, WatchedGroups
@@ -23,19 +24,31 @@ log = logging.getLogger(__name__)
 class LagExporter:
     """A service: `run()` until cancelled."""
 
-    def __init__(self, bootstrap: str, watched: WatchedGroups, *, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        watched: WatchedGroups,
+        *,
+        interval_seconds: float,
+        on_read: Callable[[Sequence[PartitionLag]], None] | None = None,
+    ) -> None:
+        """`on_read` hears of every successful pass, after the metrics are set."""
         self._reader = LagReader(bootstrap, watched)
         self._interval_seconds = interval_seconds
         self._exported: set[tuple[str, str, str]] = set()
         self._failing = False
+        self._on_read = on_read
 
     @classmethod
-    def of(cls, settings: Settings) -> "LagExporter":
+    def of(
+        cls, settings: Settings, on_read: Callable[[Sequence[PartitionLag]], None] | None = None
+    ) -> "LagExporter":
         """The exporter that `settings` ask for."""
         return cls(
             settings.kafka_bootstrap,
             WatchedGroups.of(settings),
             interval_seconds=settings.lag_interval_seconds,
+            on_read=on_read,
         )
 
     async def run(self) -> None:
@@ -58,6 +71,8 @@ class LagExporter:
             self._note_failure(f"{type(error).__name__}: {error}")
             return False
         self._export(lags)
+        if self._on_read is not None:
+            self._on_read(lags)
         if self._failing:
             self._failing = False
             log.warning("consumer lag is read again")

@@ -18,6 +18,8 @@ __all__ = [
     "UPLINK_ATTEMPTS",
     "UPLINK_STATE",
     "WORKER_REGISTRY",
+    "serve_as_bridge",
+    "serve_as_scorer",
 ]
 
 WORKER_REGISTRY: Final[CollectorRegistry] = REGISTRY
@@ -61,3 +63,18 @@ DELIVERIES: Final = Counter(
     "farshore_deliveries", "Anomalies settled by the bridge, by outcome.", ["outcome"]
 )
 ANOMALIES_WAITING: Final = Gauge("farshore_anomalies_waiting", "Anomalies in the store without an outcome.")
+
+_OF_THE_BRIDGE: Final = (UPLINK_STATE, UPLINK_ATTEMPTS, DELIVERIES, ANOMALIES_WAITING)
+_OF_THE_SCORER: Final = (EVENTS, ANOMALIES, BATCH_ROWS, SCORING_SECONDS)
+
+
+def serve_as_scorer() -> None:
+    """Leave out what only a bridge knows: an uplink state of 0 from a scorer would be a false alarm."""
+    for collector in _OF_THE_BRIDGE:
+        WORKER_REGISTRY.unregister(collector)
+
+
+def serve_as_bridge() -> None:
+    """Leave out what only a scorer counts."""
+    for collector in _OF_THE_SCORER:
+        WORKER_REGISTRY.unregister(collector)

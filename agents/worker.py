@@ -1,14 +1,21 @@
-"""Runs one Faust app as a worker process: broker awaited, topics checked, metrics served, signals obeyed."""
+"""Runs one Faust app as a worker process: broker awaited, topics checked, metrics served, signals obeyed.
+
+Guarantee: the process ends within STOP_SECONDS_MAX + LINGER_SECONDS_MAX of a signal, whatever is away: what is
+settled by then is committed, the rest is read again by the next start.
+"""
 
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Final
 
 import uvloop
+from aiokafka.errors import KafkaError
 
 from .admin import connect_admin, ensure_topics, site_topics
 from .errors import BrokerAbsentError
@@ -24,7 +31,8 @@ log = logging.getLogger(__name__)
 
 BROKER_RETRY_SECONDS_MIN: Final = 0.5
 BROKER_RETRY_SECONDS_MAX: Final = 10.0
-STOP_SECONDS_MAX: Final = 30.0
+STOP_SECONDS_MAX: Final = 8.0
+LINGER_SECONDS_MAX: Final = 1.0
 
 
 async def prepare_site(settings: Settings) -> None:
@@ -38,7 +46,8 @@ async def prepare_site(settings: Settings) -> None:
                     log.warning("Kafka answers after %.1f s", monotonic() - started)
                 await ensure_topics(admin, site_topics(settings))
                 return
-        except BrokerAbsentError as error:
+        except (BrokerAbsentError, KafkaError) as error:
+            # A broker that is still starting answers, and refuses this or that for a while.
             if not said:
                 log.warning("%s; trying again until one does", error)
                 said = True
@@ -47,10 +56,22 @@ async def prepare_site(settings: Settings) -> None:
 
 
 def run_worker(settings: Settings, make: Callable[[], WorkerApp]) -> int:
-    """Run the app that `make` gives until a signal or an error ends it; the exit code."""
+    """Run the app that `make` gives until a signal or an error ends it; the exit code.
+
+    The caller is to end the process with that code at once: LINGER_SECONDS_MAX later it ends by itself.
+    """
     set_up_logging(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings, make))
+        code = runner.run(_run(settings, make))
+        _end_process_soon(code)
+    return code
+
+
+def _end_process_soon(code: int) -> None:
+    # A name lookup without an answer, as with a dead uplink, holds a thread that Python would wait for.
+    last = threading.Timer(LINGER_SECONDS_MAX, os._exit, (code,))
+    last.daemon = True
+    last.start()
 
 
 async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
@@ -63,11 +84,13 @@ async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
     port = serve_metrics(settings.metrics_host, settings.metrics_port)
     log.info("metrics on port %d", port)
     app = make()
-    lag = asyncio.create_task(LagExporter.of(settings).run(), name="lag")
+    lag = asyncio.create_task(LagExporter.of(settings, app.note_lags).run(), name="lag")
     try:
         await app.start()
         log.info("%s is working as a member of group %s", app.label, app.conf.id)
         await _first(stop, app.ended)
+    except KafkaError as error:
+        app.stop_on_error(error)
     finally:
         lag.cancel()
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
