@@ -11,6 +11,7 @@ a time, so events of a device, which share a partition, arrive in order. While t
 waits; the transport keeps the group membership and holds a bounded number of records in memory.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,7 @@ from ..streams.transport.schema import BatchSchema
 from . import metrics
 from .errors import SettingsError
 from .faust_app import WorkerApp, make_app
+from .lag_reader import PartitionLag
 from .outbox import Outbox, Settlement
 from .sender import Outcomes, Sender
 from .settings import Settings
@@ -65,9 +67,15 @@ def make_bridge(settings: Settings) -> WorkerApp:
                 if len(outcomes):
                     outbox.put(names.deliveries, batch.partition, outcomes.columns, settlement)
 
+    app.lag_listeners.append(partial(_note_waiting, settings.bridge_group))
     app.close_with(uplink.discard)
     app.close_with(outbox.close)
     return app
+
+
+def _note_waiting(group: str, lags: Sequence[PartitionLag]) -> None:
+    """What the bridge has not committed waits; what was settled since counts a little longer."""
+    metrics.ANOMALIES_WAITING.set(sum(entry.lag.records for entry in lags if entry.group == group))
 
 
 def _settled(event: faust.Event, outcomes: Outcomes) -> None:

@@ -35,6 +35,7 @@ class WorkerApp(BatchApp):
         super().__init__(*args, **kwargs)
         self.fatal: BaseException | None = None
         self.ended = asyncio.Event()
+        self.lag_listeners: list[Callable[[Sequence[PartitionLag]], None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._main_loop: asyncio.AbstractEventLoop | None = None
 
@@ -66,6 +67,11 @@ class WorkerApp(BatchApp):
         super()._crash(reason)
         if self._main_loop is not None and not self._stopped.is_set():
             self._main_loop.call_soon_threadsafe(self.stop_on_error, reason)
+
+    def note_lags(self, lags: Sequence[PartitionLag]) -> None:
+        """Tell those who listen of the site's consumer lags, as often as they are read."""
+        for listener in self.lag_listeners:
+            listener(lags)
 
     def close_with(self, close: Callable[[], Awaitable[None]]) -> None:
         """Call `close` when the app stops, after the last batches are settled."""

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from ...streams.packages.loader import load_package
+from .. import metrics
 from ..bridge import make_bridge
 from ..errors import SettingsError
 from ..scorer import make_scorer
@@ -38,6 +39,7 @@ def score(
     package = load_package(settings.model, intra_op_threads=settings.onnx_threads)
     if processes > 1:
         raise typer.Exit(_run_processes(settings, config, processes))
+    metrics.serve_as_scorer()
     raise typer.Exit(run_worker(settings, lambda: make_scorer(settings, package)))
 
 
@@ -48,6 +50,7 @@ def bridge(config: ConfigOption = None) -> None:
         raise SettingsError(
             "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
         )
+    metrics.serve_as_bridge()
     raise typer.Exit(run_worker(settings, lambda: make_bridge(settings)))
 
 

@@ -168,7 +168,7 @@ class _Demo:
         return figures.scored + figures.dead_letters >= self._progress.published
 
     def _nothing_waits(self, figures: Figures) -> bool:
-        return figures.lag_bridge == 0 and figures.at_hub >= figures.anomalies
+        return figures.waiting == 0 and figures.at_hub >= figures.anomalies
 
     async def _until(self, done: Callable[[Figures], bool], otherwise: str) -> None:
         deadline = time.monotonic() + PHASE_SECONDS_MAX
@@ -210,7 +210,7 @@ class _Demo:
             dead_letters=int(all_events - scored),
             events_per_second=self._rate_of(all_events),
             lag_scorer=int(self._progress.published - all_events),
-            lag_bridge=int(score.get(lag % settings.bridge_group, 0.0)),
+            waiting=int(score.get(lag % settings.bridge_group, 0.0)),
             anomalies=int(score.get("farshore_anomalies_total", 0.0)),
             at_hub=stats.events,
             uplink=None if bridge is None else list(UplinkState)[int(bridge["farshore_uplink_state"])].value,

@@ -32,7 +32,7 @@ class Figures:
     dead_letters: int
     events_per_second: float
     lag_scorer: int
-    lag_bridge: int
+    waiting: int
     anomalies: int
     at_hub: int
     uplink: str | None
@@ -128,7 +128,7 @@ def _table(figures: Figures) -> Table:
     table.add_row("lag", f"{figures.lag_scorer:,}", "events not scored yet")
     table.add_row("dead letters", f"{figures.dead_letters:,}", "set aside with their reason")
     table.add_row("store", f"{figures.anomalies:,}", "anomalies found")
-    table.add_row("waiting", f"{figures.lag_bridge:,}", "anomalies not settled yet")
+    table.add_row("waiting", f"{figures.waiting:,}", "anomalies not settled yet")
     table.add_row("at the hub", f"{figures.at_hub:,}", "anomalies brought home")
     state = figures.uplink or "no bridge"
     table.add_row("uplink", Text(state, style=_COLOURS.get(state, "red")), "as the bridge sees it")
