@@ -118,7 +118,7 @@ class Trial:
     """What became of one send under a fault, and of one after it."""
 
     experience: type[Exception] | None
-    stored_under_fault: int
+    is_stored: bool
     strikes: int
     error_after: Exception | None
 
@@ -153,39 +153,39 @@ async def try_fault(kind: str) -> Trial:
             assert await send(clients[0], 8) is None
         before = stand_in.stats().events
         await stand_in.fault(kind)
-        error = await send(clients[0], HANG_SECONDS if EXPERIENCES[kind][0] is HANGS else 8, 0.6)
+        error = await send(clients[0], HANG_SECONDS if EXPERIENCES[kind][0] is HANGS else 8, 1.2)
         stats = stand_in.stats()
         await stand_in.clear()
         after = await send(clients[1], 8)
         for client in clients:
             await asyncio.wait({asyncio.ensure_future(client.close())}, timeout=0.5)
-        return Trial(type(error) if error else None, stats.events - before, stats.fault_strikes, after)
+        return Trial(type(error) if error else None, stats.events > before, stats.fault_strikes, after)
 
 
 COLD = ("token-refused", "token-ignored")
-EXPERIENCES: dict[str, tuple[type[Exception], int]] = {
-    "reset-before-store": (ConnectError, 0),
-    "drop-after-store": (ConnectError, 2),
-    "no-ack": (OperationTimeoutError, 2),
-    "reject": (EventDataSendError, 0),
-    "release": (HANGS, 0),
-    "detach": (ConnectionLostError, 0),
-    "end-session": (HANGS, 0),
-    "close-connection": (ConnectError, 0),
-    "token-refused": (AuthenticationError, 0),
-    "token-ignored": (HANGS, 0),
+EXPERIENCES: dict[str, tuple[type[Exception], bool]] = {
+    "reset-before-store": (ConnectError, False),
+    "drop-after-store": (ConnectError, True),
+    "no-ack": (OperationTimeoutError, True),
+    "reject": (EventDataSendError, False),
+    "release": (HANGS, False),
+    "detach": (ConnectionLostError, False),
+    "end-session": (HANGS, False),
+    "close-connection": (ConnectError, False),
+    "token-refused": (AuthenticationError, False),
+    "token-ignored": (HANGS, False),
 }
-"""What the SDK's caller sees of a fault that stays on, and how many copies are stored meanwhile."""
+"""What the SDK's caller sees of a fault that stays on, and whether the event is stored all the same."""
 
 
 @pytest.mark.parametrize("kind", EXPERIENCES)
 def test_what_a_fault_does_to_a_send_and_that_it_is_gone_when_cleared(
     trials: dict[str, Trial], kind: str
 ) -> None:
-    experience, copies = EXPERIENCES[kind]
+    experience, is_stored = EXPERIENCES[kind]
     trial = trials[kind]
     assert trial.experience is experience
-    assert trial.stored_under_fault == copies
+    assert trial.is_stored is is_stored
     assert trial.strikes >= 1
     assert trial.error_after is None
 

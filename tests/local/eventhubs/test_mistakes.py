@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farshore.local.eventhubs import EventHubsStandIn
-from farshore.local.eventhubs.composites import Composite
 from farshore.local.eventhubs.encode import encode_value
 from farshore.local.eventhubs.frames import (
     AMQP_HEADER,
@@ -29,7 +28,6 @@ from farshore.local.eventhubs.performatives import (
 from farshore.local.eventhubs.values import Described, Symbol, UInt, ULong, UShort
 
 WAIT_SECONDS = 3.0
-Kind = TypeVar("Kind", bound=Composite)
 
 
 def event(body: bytes) -> bytes:

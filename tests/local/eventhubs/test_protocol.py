@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import uvloop
 
 from farshore.local.eventhubs import EventHubsStandIn
 from farshore.local.eventhubs.backend import Limits
-from farshore.local.eventhubs.composites import Composite, to_value
+from farshore.local.eventhubs.composites import to_value
 from farshore.local.eventhubs.encode import encode_value
 from farshore.local.eventhubs.frames import (
     AMQP_HEADER,
@@ -37,7 +37,6 @@ from farshore.local.eventhubs.performatives import (
 from farshore.local.eventhubs.values import Described, Symbol, UInt, ULong
 
 WAIT_SECONDS = 3.0
-Kind = TypeVar("Kind", bound=Composite)
 
 
 def event(body: bytes) -> bytes:
