@@ -8,7 +8,7 @@ LINK := .typing/farshore
 PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint lock clean up
+.PHONY: benchmark clean demo lint lock test test-fast up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -40,7 +40,10 @@ $(READY): requirements/dev.txt pyproject.toml
 $(LINK):
 	@mkdir -p $(LINK) && for folder in $(PACKAGES); do ln -sfn ../../$$folder $(LINK)/$${folder##*/}; done
 
-lock: 
+benchmark: $(READY)
+	@$(BIN)/python benchmarks/run.py
+
+lock:
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra parquet --extra dev --output-file requirements/dev.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements/core.txt --constraint requirements/dev.txt pyproject.toml
 

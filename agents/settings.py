@@ -46,46 +46,73 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap)] = "localhost:9092"
-    site: str = Field("site", pattern=_SITE)
-    model: Path | None = None
-    eventhub_connection_string: SecretStr | None = None
-    eventhub_name: str | None = None
-    metrics_port: int = Field(9464, ge=0, le=65535)
-    metrics_host: str = "0.0.0.0"  # noqa: S104  Prometheus scrapes from another machine
+    kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap)] = Field(
+        "localhost:9092", description="The site's Kafka, host:port[,host:port…]."
+    )
+    site: str = Field("site", pattern=_SITE, description="This site's name; part of every anomaly's id.")
+    model: Path | None = Field(None, description="The folder of the model package.")
+    eventhub_connection_string: SecretStr | None = Field(
+        None, description="Where the bridge delivers to. A secret: never printed."
+    )
+    eventhub_name: str | None = Field(None, description="The hub, when the connection string names none.")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="Port of `/metrics`; 0 takes a free one.")
+    metrics_host: str = Field("0.0.0.0", description="Address that `/metrics` listens on.")  # noqa: S104  scraped from elsewhere
 
-    scorer_group: TopicName = "farshore-scorer"
-    bridge_group: TopicName = "farshore-bridge"
+    scorer_group: TopicName = Field("farshore-scorer", description="Consumer group of the scorers.")
+    bridge_group: TopicName = Field("farshore-bridge", description="Consumer group of the bridge.")
 
-    topic_events: TopicName = "events"
-    topic_scored: TopicName = "scored"
-    topic_anomalies: TopicName = "anomalies"
-    topic_deliveries: TopicName = "deliveries"
-    topic_audit: TopicName = "audit"
-    topic_dead_letters: TopicName = "dead-letters"
-    topic_models: TopicName = "models"
-    topic_partitions: int = Field(4, ge=1, le=10_000)
-    topic_replication: int = Field(1, ge=1, le=32)
-    topic_in_sync_replicas_min: int = Field(1, ge=1, le=32)
-    topic_event_bytes_max: int = Field(8_388_608, ge=1024, le=1_073_741_824)
+    topic_events: TopicName = Field("events", description="Input: what the producers write.")
+    topic_scored: TopicName = Field("scored", description="Output: one scored record an event.")
+    topic_anomalies: TopicName = Field("anomalies", description="The durable store of anomalies.")
+    topic_deliveries: TopicName = Field("deliveries", description="The outcome of each delivery.")
+    topic_audit: TopicName = Field("audit", description="What left, gaps, receipts.")
+    topic_dead_letters: TopicName = Field("dead-letters", description="Events that cannot be scored.")
+    topic_models: TopicName = Field("models", description="Which model package the site runs.")
+    topic_partitions: int = Field(4, ge=1, le=10_000, description="Partitions of topics that are created.")
+    topic_replication: int = Field(1, ge=1, le=32, description="Replicas of topics that are created.")
+    topic_in_sync_replicas_min: int = Field(
+        1, ge=1, le=32, description="`min.insync.replicas` of topics that are created."
+    )
+    topic_event_bytes_max: int = Field(
+        8_388_608,
+        ge=1024,
+        le=1_073_741_824,
+        description="Largest message of an events topic that is created.",
+    )
 
-    event_bytes_max: int = Field(1_048_576, ge=64, le=1_073_741_824)
-    batch_rows_max: int = Field(2_000, ge=1, le=1_000_000)
-    outstanding_bytes_max: int = Field(67_108_864, ge=1_048_576)
-    onnx_threads: int = Field(1, ge=1, le=256)
+    event_bytes_max: int = Field(
+        1_048_576, ge=64, le=1_073_741_824, description="A larger event is a dead letter, `too-large`."
+    )
+    batch_rows_max: int = Field(2_000, ge=1, le=1_000_000, description="Rows of one run of the model.")
+    outstanding_bytes_max: int = Field(
+        4_194_304, ge=65_536, description="Bytes read and not settled, beyond which reading waits."
+    )
+    onnx_threads: int = Field(
+        1, ge=1, le=256, description="Threads of one model run; with more, scores may differ in the last bit."
+    )
 
-    commit_interval_seconds: float = Field(1.0, gt=0, le=60)
-    kafka_session_timeout_seconds: float = Field(30.0, ge=1, le=600)
-    kafka_request_timeout_seconds: float = Field(40.0, ge=1, le=600)
-    kafka_max_poll_interval_seconds: float = Field(300.0, ge=1, le=86_400)
+    commit_interval_seconds: float = Field(1.0, gt=0, le=60, description="Between commits of offsets.")
+    kafka_session_timeout_seconds: float = Field(
+        30.0, ge=1, le=600, description="Without a heartbeat for this long a worker's partitions move on."
+    )
+    kafka_request_timeout_seconds: float = Field(
+        40.0, ge=1, le=600, description="Longest wait for one answer of the broker."
+    )
+    kafka_max_poll_interval_seconds: float = Field(
+        300.0, ge=1, le=86_400, description="Without a poll for this long a worker leaves its group."
+    )
 
-    uplink_send_seconds_max: float = Field(4.5, ge=0.5, le=120)
-    uplink_connect_seconds_max: float = Field(10.0, ge=0.5, le=120)
-    uplink_backoff_seconds_min: float = Field(0.5, gt=0, le=60)
-    uplink_backoff_seconds_max: float = Field(30.0, gt=0, le=3_600)
+    uplink_send_seconds_max: float = Field(4.5, ge=0.5, le=120, description="Longest time for one send.")
+    uplink_connect_seconds_max: float = Field(
+        10.0, ge=0.5, le=120, description="Longest time for a new connection to the hub."
+    )
+    uplink_backoff_seconds_min: float = Field(0.5, gt=0, le=60, description="First wait after a failure.")
+    uplink_backoff_seconds_max: float = Field(
+        30.0, gt=0, le=3_600, description="Longest wait between attempts while the uplink is away."
+    )
 
-    lag_interval_seconds: float = Field(5.0, ge=0.2, le=600)
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    lag_interval_seconds: float = Field(5.0, ge=0.2, le=600, description="Between two readings of the lag.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="What is logged.")
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

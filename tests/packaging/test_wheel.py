@@ -77,7 +77,9 @@ def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_runs_from_the_wheel_and_its_receipt_adds_up(empty_environment: Path, tmp_path: Path) -> None:
+def test_the_demo_runs_from_the_wheel_and_its_receipt_adds_up(
+    empty_environment: Path, tmp_path: Path
+) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FARSHORE_")}
     done = subprocess.run(
         [empty_environment / "bin" / "farshore", "demo", "--json", "--events", "30000"],
