@@ -66,7 +66,7 @@ async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
     if report.missing:
         await _create(admin, report.missing)
     if report.to_extend:
-        await admin.create_partitions({name: NewPartitions(count) for name, count in report.to_extend})
+        await _extend(admin, report.to_extend)
     if report.missing or report.to_extend:
         await _await_settled(admin, specs)
 
@@ -138,6 +138,17 @@ async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> Non
         if code and error.__name__ != "TopicAlreadyExistsError":
             message = next((part for part in rest if part), error.__name__)
             raise TopicError(f"topic {name!r} cannot be created: {message}")
+
+
+async def _extend(admin: AIOKafkaAdminClient, to_extend: Sequence[tuple[str, int]]) -> None:
+    try:
+        await admin.create_partitions({name: NewPartitions(count) for name, count in to_extend})
+    except KafkaError as error:
+        counts = await _partition_counts(admin)
+        short = [name for name, count in to_extend if counts.get(name, 0) < count]
+        # None is short when another worker of the same site was quicker.
+        if short:
+            raise TopicError(f"topic {short[0]!r} cannot be extended: {_first_line(error)}") from None
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:

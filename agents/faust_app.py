@@ -8,7 +8,7 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from ..streams.transport.app import BatchApp
+from ..streams.transport.app import SERVICE_LOG, BatchApp
 from ..streams.transport.settings import TransportSettings
 from .lag_reader import PartitionLag
 from .settings import Settings
@@ -30,6 +30,8 @@ class WorkerApp(BatchApp):
     Faust would restart a failed agent alone and leave the batch it held neither settled nor read again; a
     new process reads everything that is not committed.
     """
+
+    logger = SERVICE_LOG
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)

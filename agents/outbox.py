@@ -21,9 +21,12 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.producer import BatchProducer
 
-__all__ = ["RETRY_SECONDS_MAX", "Outbox", "Settlement"]
+__all__ = ["RETRY_SECONDS_MAX", "SILENCE_SECONDS_MAX", "BrokerState", "Outbox", "Settlement"]
 
 RETRY_SECONDS_MAX: Final = 5.0
+SILENCE_SECONDS_MAX: Final = 5.0
+"""How long an acknowledgement may take before the log says that it is missing."""
+
 _RETRY_SECONDS_MIN: Final = 0.1
 
 log = logging.getLogger(__name__)
@@ -63,18 +66,28 @@ class Outbox:
         self._producer = producer
         self._on_fatal = on_fatal
         self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._closed = False
         self.state = BrokerState()
 
     def put(self, topic: str, partition: int, columns: Columns, settlement: Settlement) -> None:
-        """Queue a parcel; its settlement hears of it once the broker has it."""
+        """Queue a parcel; its settlement hears of it once the broker has it. Once closed: nothing."""
+        if self._closed:
+            return
         lane = self._lanes.get((topic, partition))
         if lane is None:
             lane = self._lanes[topic, partition] = _Lane(topic, partition, self)
         lane.put(_Parcel(columns, settlement))
 
     async def send(self, builder: BatchBuilder, topic: str, partition: int) -> None:
-        """One attempt; returns when acknowledged, raises KafkaError otherwise."""
-        await (await self._producer().send_batch(builder, topic, partition))
+        """One attempt; returns when acknowledged, raises KafkaError otherwise.
+
+        The idempotent client below tries again by itself for as long as the broker is away.
+        """
+        acknowledged = await self._producer().send_batch(builder, topic, partition)
+        done, _ = await asyncio.wait({acknowledged}, timeout=SILENCE_SECONDS_MAX)
+        if not done:
+            self.state.down((topic, partition), f"silent for {SILENCE_SECONDS_MAX:g} s")
+        await acknowledged
 
     def new_batch(self) -> BatchBuilder:
         """An empty Kafka batch."""
@@ -85,30 +98,37 @@ class Outbox:
         self._on_fatal(error)
 
     async def close(self) -> None:
-        """Stop all lanes; what is not acknowledged will be read and scored again."""
+        """Stop all lanes; what is not acknowledged is not committed either and will be read again."""
+        self._closed = True
         for lane in self._lanes.values():
             lane.task.cancel()
         await asyncio.gather(*(lane.task for lane in self._lanes.values()), return_exceptions=True)
 
 
 class BrokerState:
-    """Logs that the broker stopped or resumed acknowledging: two lines an outage, whatever its length."""
+    """Logs that the broker stopped or resumed acknowledging: two lines an outage, whatever its length.
+
+    An outage begins with the first lane that fails and ends with the last one that is through again.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._since: float | None = None
+        self._since = 0.0
+        self._failing: set[tuple[str, int]] = set()
 
-    def down(self, error: BaseException) -> None:
+    def down(self, lane: tuple[str, int], reason: str) -> None:
         """An attempt failed."""
-        if self._since is None:
+        if not self._failing:
             self._since = self._clock()
-            log.warning("Kafka does not acknowledge results (%s); retrying, nothing is lost", _name(error))
+            log.warning("Kafka does not acknowledge results (%s); trying on, nothing is lost", reason)
+        self._failing.add(lane)
 
-    def up(self) -> None:
+    def up(self, lane: tuple[str, int]) -> None:
         """An attempt succeeded."""
-        if self._since is not None:
-            log.warning("Kafka acknowledges results again after %.1f s", self._clock() - self._since)
-            self._since = None
+        if lane in self._failing:
+            self._failing.remove(lane)
+            if not self._failing:
+                log.warning("Kafka acknowledges results again after %.1f s", self._clock() - self._since)
 
 
 class _Lane:
@@ -165,7 +185,7 @@ class _Lane:
             except KafkaError as error:
                 if not _is_retriable(error):
                     raise
-                self._outbox.state.down(error)
+                self._outbox.state.down((self._topic, self._partition), _name(error))
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, RETRY_SECONDS_MAX)
                 # The client has closed the batch it gave up on; the same records go into a new one.
@@ -173,7 +193,7 @@ class _Lane:
                 for columns, start, stop in runs:
                     _append(builder, columns, start, stop)
             else:
-                self._outbox.state.up()
+                self._outbox.state.up((self._topic, self._partition))
                 return
 
 

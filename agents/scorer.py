@@ -34,7 +34,7 @@ _AGENT_NAME: Final = "score"
 
 def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
     """A Faust app with one agent that scores the events topic by `package`."""
-    app = make_app(settings, group=settings.scorer_group, isolation_level="read_committed")
+    app = make_app(settings, group=settings.scorer_group)
     names = settings.topics
     pipeline = EventPipeline(
         package,

@@ -70,7 +70,7 @@ class Sender:
 
     def __init__(self, uplink: EventHubUplink, limits: BackoffLimits) -> None:
         self._uplink = uplink
-        self.breaker = Breaker(limits, clock=time.monotonic, on_change=_log_change)
+        self.breaker = Breaker(limits, clock=time.monotonic, on_change=_ChangeLog())
         metrics.UPLINK_STATE.set(self.breaker.state.number)
 
     async def deliver(self, batch: PartitionBatch) -> Outcomes:
@@ -138,10 +138,17 @@ def _set_aside(anomaly: _Anomaly, outcomes: Outcomes, detail: str) -> int:
     return 1
 
 
-def _log_change(before: UplinkState, after: UplinkState, reason: str) -> None:
-    metrics.UPLINK_STATE.set(after.number)
-    # Probing comes and goes with every attempt of an outage; only its end is news.
-    if after is UplinkState.PROBING or (before is UplinkState.PROBING and after is UplinkState.OFFLINE):
-        log.debug("uplink %s → %s: %s", before, after, reason)
-    else:
-        log.warning("uplink %s: %s", after, reason)
+class _ChangeLog:
+    """Logs what the uplink became. Probing comes and goes with every attempt of an outage and is no news."""
+
+    def __init__(self) -> None:
+        self._told: UplinkState | None = None
+
+    def __call__(self, before: UplinkState, after: UplinkState, reason: str) -> None:
+        metrics.UPLINK_STATE.set(after.number)
+        if after is UplinkState.PROBING or after is self._told:
+            log.debug("uplink %s → %s: %s", before, after, reason)
+        else:
+            level = logging.INFO if after is UplinkState.ONLINE else logging.WARNING
+            log.log(level, "uplink %s: %s", after, reason)
+            self._told = after

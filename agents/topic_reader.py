@@ -16,6 +16,8 @@ READ_SECONDS_MAX: Final = 30.0
 """How long one poll may bring nothing before reading is given up."""
 
 _POLL_MS: Final = 1_000
+# A fetch that waits for new records would hold up the change to the next topic.
+_FETCH_WAIT_MS: Final = 20
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -73,6 +75,7 @@ async def open_reader(bootstrap: str) -> AsyncIterator[TopicReader]:
         enable_auto_commit=False,
         isolation_level="read_committed",
         max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     try:
         await consumer.start()

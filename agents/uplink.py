@@ -140,8 +140,7 @@ class EventHubUplink:
             return task.result()
         except EventHubError as error:
             raise _translated(error) from None
-        except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
-            # On a torn connection the SDK's inside fails in these ways too.
+        except Exception as error:  # noqa: BLE001  on a torn connection the SDK's inside fails in any way
             raise UplinkLostError(f"{type(error).__name__}: {error}"[:200]) from None
         except asyncio.CancelledError:
             raise UplinkLostError("the SDK cancelled its own call") from None

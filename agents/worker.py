@@ -1,7 +1,7 @@
 """Runs one Faust app as a worker process: broker awaited, topics checked, metrics served, signals obeyed.
 
-Guarantee: the process ends within STOP_SECONDS_MAX + LINGER_SECONDS_MAX of a signal, whatever is away: what is
-settled by then is committed, the rest is read again by the next start.
+Guarantee: the process ends within STOP_SECONDS_MAX + LINGER_SECONDS_MAX of a signal, whatever is away: what
+is settled by then is committed, the rest is read again by the next start.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
     lag = asyncio.create_task(LagExporter.of(settings, app.note_lags).run(), name="lag")
     try:
         await app.start()
-        log.info("%s is working as a member of group %s", app.label, app.conf.id)
+        log.info("site %s is working as a member of group %s", settings.site, app.conf.id)
         await _first(stop, app.ended)
     except KafkaError as error:
         app.stop_on_error(error)

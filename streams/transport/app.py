@@ -1,6 +1,7 @@
 """A Faust app over the batch transport, and what an agent needs to settle a batch."""
 
-from typing import cast
+import logging
+from typing import Final, cast
 
 import faust
 
@@ -8,13 +9,26 @@ from .batch import PartitionBatch
 from .message import BatchMessage
 from .settings import TransportSettings
 
-__all__ = ["BatchApp", "batch_of", "settle"]
+__all__ = ["SERVICE_LOG", "BatchApp", "batch_of", "settle"]
+
+SERVICE_LOG: Final = logging.getLogger("faust.farshore")
+"""Where our Faust services tell of their starts, stops and crashes: silent together with Faust's own.
+
+By itself Faust would log them under our modules' names, as if a change of its inside were one of the site.
+"""
 
 
 class BatchApp(faust.App):
     """A Faust app whose consumer and producer follow `transport_settings`."""
 
+    logger = SERVICE_LOG
     transport_settings: TransportSettings
+
+    async def _producer_flush(self, logger: object) -> None:
+        """Nothing to do: a batch is settled by its acknowledgements; a flush would wait for the broker."""
+
+    def _on_rebalance_when_stopped(self) -> None:
+        """Nothing to do: Faust would close the reader's client from the wrong loop; the stop closes it."""
 
 
 def batch_of(event: faust.Event) -> PartitionBatch:

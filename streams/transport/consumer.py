@@ -4,12 +4,14 @@ The commit protocol, in order:
   1. a poll brings batches; each is entered in the ledger when, and only when, it is handed to the agent
   2. the agent works on it and, when every effect is acknowledged, settles it (app.settle)
   3. the ledger gives, for each partition, the end of the longest settled run
-  4. Faust's commit timer commits that; so does a revocation, after a bounded wait for work in hand
+  4. Faust's commit timer commits that; so do a revocation and a stop, after a bounded wait for work in hand
   5. on assignment everything outstanding is forgotten and reading goes on from the committed offset
-What a rebalance catches between poll and hand-over is handed back by seeking, never dropped.
+Each of revocation and assignment begins a new epoch; what was polled in an older one is never handed out, and
+what a poll brought too late is handed back by seeking, never dropped.
 
-Guarantee: while nothing may be handed out (limits reached) the group membership is kept alive, so a wait of
-any length is no silent stall. Faust's own pause would let aiokafka leave the group.
+Guarantee: while nothing may be handed out (limits reached, a rebalance under way) the group membership is
+kept alive, so a wait of any length is no silent stall. Faust's own pause would let aiokafka leave the group,
+and would keep it from joining again.
 """
 
 import asyncio
@@ -20,11 +22,11 @@ from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.types import TP
 from mode.utils.futures import notify
 
-from .app import BatchApp
+from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
 from .ledger import OffsetLedger
 from .message import BatchMessage
-from .thread import BatchConsumerThread
+from .thread import BatchConsumerThread, Poll
 
 if TYPE_CHECKING:
     from faust.types.transports import TPorTopicSet
@@ -35,6 +37,7 @@ __all__ = ["BatchConsumer"]
 class BatchConsumer(AIOKafkaConsumer):
     """One worker's consumer. It lives in the app's loop; `BatchConsumerThread` does the reading."""
 
+    logger = SERVICE_LOG
     _thread: BatchConsumerThread
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -42,6 +45,8 @@ class BatchConsumer(AIOKafkaConsumer):
         self.ledger: OffsetLedger[TP] = OffsetLedger()
         self._room = asyncio.Event()
         self._limits = cast(BatchApp, self.app).transport_settings
+        self._epoch = 0
+        self._draining = False
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -50,15 +55,19 @@ class BatchConsumer(AIOKafkaConsumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, BatchMessage]]:
         """Batches of one poll, each as one message; waits at most `timeout` seconds."""
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)
-        generation = self.app.consumer_generation_id
+        if not self.flow_active or self._draining:
+            await self._await_flow(timeout)
+            return
         if not self._has_room():
             await self._await_room(timeout)
             return
-        batches = await self._thread.getmany(None, timeout)
-        waiting = list(batches.items())
-        while waiting and self._may_hand_out(generation):
+        epoch = self._epoch, self.app.consumer_generation_id
+        poll: Poll = await self._thread.getmany(None, timeout)
+        waiting = list(poll.batches.items())
+        if self._may_hand_out(epoch):
+            for tp, position in poll.positions.items():
+                self.ledger.reach(tp, position)
+        while waiting and self._may_hand_out(epoch):
             tp, batch = waiting.pop(0)
             # Faust drops messages below the offset it read last; after a seek that would lose them.
             self._read_offset[tp] = None
@@ -66,9 +75,12 @@ class BatchConsumer(AIOKafkaConsumer):
         if waiting:
             await self._thread.hand_back([batch for _, batch in waiting])
 
-    def _may_hand_out(self, generation: int) -> bool:
+    def _may_hand_out(self, epoch: tuple[int, int]) -> bool:
         return bool(
-            self.flow_active and not self.should_stop and self.app.consumer_generation_id == generation
+            self.flow_active
+            and not self._draining
+            and not self.should_stop
+            and epoch == (self._epoch, self.app.consumer_generation_id)
         )
 
     def _has_room(self) -> bool:
@@ -76,6 +88,19 @@ class BatchConsumer(AIOKafkaConsumer):
             self.ledger.bytes_outstanding < self._limits.outstanding_bytes_max
             and self.ledger.batches_outstanding < self._limits.outstanding_batches_max
         )
+
+    async def _await_flow(self, timeout: float) -> None:
+        # aiokafka joins no group for a consumer that has not polled for its longest interval, and Faust
+        # resumes the flow only after joining: without this sign of life neither would ever move again.
+        await self._thread.keep_alive()
+        if self._draining:
+            await asyncio.sleep(timeout)
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self.can_resume_flow.wait()
+        except TimeoutError:
+            pass
 
     async def _await_room(self, timeout: float) -> None:
         await self._thread.keep_alive()
@@ -148,13 +173,22 @@ class BatchConsumer(AIOKafkaConsumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Settle what is in hand, within a bound, commit it, then let go."""
+        self._epoch += 1
         self.stop_flow()
-        await self._await_settled(self._limits.revoke_wait_seconds_max)
-        await self.commit()
+        await self._settle_and_commit(self._limits.revoke_wait_seconds_max)
         await super().on_partitions_revoked(revoked)
         self.ledger.forget(revoked)
 
-    async def _await_settled(self, seconds_max: float) -> None:
+    async def drain(self) -> None:
+        """Before a stop: hand out nothing more, settle what is in hand, within a bound, and commit it."""
+        self._draining = True
+        await self._settle_and_commit(self._limits.stop_wait_seconds_max)
+
+    async def on_stop(self) -> None:
+        """Commit what was settled since `drain`."""
+        await self._commit_within(self._limits.last_commit_seconds_max)
+
+    async def _settle_and_commit(self, seconds_max: float) -> None:
         try:
             async with asyncio.timeout(seconds_max):
                 while self.ledger.in_hand:
@@ -162,12 +196,27 @@ class BatchConsumer(AIOKafkaConsumer):
                     await self._room.wait()
         except TimeoutError:
             pass
+        await self._commit_within(self._limits.last_commit_seconds_max)
+
+    async def _commit_within(self, seconds_max: float) -> None:
+        # A task of its own: Faust's wait for a commit under way swallows a cancellation.
+        commit = asyncio.ensure_future(self._commit_rest())
+        await asyncio.wait({commit}, timeout=seconds_max)
+
+    async def _commit_rest(self) -> None:
+        # A commit that is under way may have begun before the last batch was settled.
+        await self.maybe_wait_for_commit_to_finish()
+        if self.ledger.committable():
+            await self.commit()
 
     async def perform_seek(self) -> None:
         """Read on from the committed offsets; what was outstanding will be read again."""
+        # Nothing may be handed out between forgetting and rewinding; whoever asked resumes the flow.
+        self.stop_flow()
+        self._epoch += 1
         self.ledger.forget(self.assignment())
         self._room.set()
-        await super().perform_seek()
+        await self._thread.rewind()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's own stall detector cannot tell a paused worker from a stuck one: liveness does that."""

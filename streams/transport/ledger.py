@@ -77,6 +77,18 @@ class OffsetLedger(Generic[P]):
             if state.committable is not None and state.committable != state.committed
         }
 
+    def reach(self, partition: P, position: int) -> None:
+        """Note that reading stands at `position` and every record below it was handed out.
+
+        What lies between the last record and `position` is no record (transaction markers, aborted or
+        compacted ones), so it is settled with that record, or at once when nothing is outstanding.
+        """
+        state = self._partitions.setdefault(partition, _Partition())
+        if state.outstanding:
+            state.outstanding[-1].end = max(state.outstanding[-1].end, position)
+        else:
+            state.committable = max(state.committable or 0, position)
+
     def note_committed(self, offsets: Mapping[P, int]) -> None:
         """Note what the broker has taken."""
         for partition, offset in offsets.items():

@@ -1,19 +1,27 @@
 """Faust's producer made idempotent, with whole batches handed to Kafka at once."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
-from typing import cast
+from time import monotonic
+from typing import Final, cast
 
+from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.transport.drivers.aiokafka import Producer as AIOKafkaProducer
 
-from .app import BatchApp
+from .app import SERVICE_LOG, BatchApp
 
 __all__ = ["BatchProducer"]
+
+_START_RETRY_SECONDS: Final = 0.5
+_CLOSE_SECONDS_MAX: Final = 1.5
 
 
 class BatchProducer(AIOKafkaProducer):
     """Acknowledged means every in-sync replica has it; a retry inside the client makes no duplicate."""
+
+    logger = SERVICE_LOG
 
     def _settings_extra(self) -> Mapping[str, object]:
         limits = cast(BatchApp, self.app).transport_settings
@@ -24,6 +32,26 @@ class BatchProducer(AIOKafkaProducer):
             "max_batch_size": limits.producer_batch_bytes,
             "max_request_size": limits.request_bytes_max,
         }
+
+    async def on_start(self) -> None:
+        """Connect; a broker that is away just now gets as long as one request may take."""
+        deadline = monotonic() + self.request_timeout
+        while True:
+            try:
+                await super().on_start()
+            except KafkaError:
+                await self._ensure_producer().stop()
+                if monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_START_RETRY_SECONDS)
+            else:
+                return
+
+    async def on_stop(self) -> None:
+        """Close; what the broker has not acknowledged by now is not committed and comes again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS_MAX):
+                await super().on_stop()
 
     def create_batch(self) -> BatchBuilder:
         """An empty batch of at most `producer_batch_bytes`."""

@@ -23,5 +23,8 @@ class TransportSettings:
     outstanding_bytes_max: int = 64 * 1024 * 1024
     outstanding_batches_max: int = 256
     revoke_wait_seconds_max: float = 3.0
+    stop_wait_seconds_max: float = 2.0
+    commit_seconds_max: float = 10.0
+    last_commit_seconds_max: float = 1.5
     request_bytes_max: int = 32 * 1024 * 1024
     producer_batch_bytes: int = 256 * 1024

@@ -1,8 +1,16 @@
-"""The reading half of the consumer, in Faust's own consumer thread, with its own loop."""
+"""The reading half of the consumer, in Faust's own consumer thread, with its own loop.
 
+Guarantees: no call waits for an absent broker longer than its own limit; an error of the group coordination
+that does not mend itself is raised by the next poll instead of leaving the worker silent.
+"""
+
+import asyncio
+import contextlib
+import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -10,20 +18,74 @@ from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStat
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
+from mode.threads import QueueServiceThread, WorkerThread
 
-from .app import BatchApp
+from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
 
 if TYPE_CHECKING:
     from faust.transport.drivers.aiokafka import Transport
 
-__all__ = ["BatchConsumerThread"]
+__all__ = ["BatchConsumerThread", "Poll"]
 
-_FETCH_WAIT_MS = 500
+log = logging.getLogger(__name__)
+
+_FETCH_WAIT_MS: Final = 500
+_CLOSE_SECONDS_MAX: Final = 2.0
+_START_RETRY_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What one poll brought, and where reading stands in the partitions that brought nothing."""
+
+    batches: Mapping[TP, PartitionBatch]
+    positions: Mapping[TP, int]
+
+
+class _ReportedThread(WorkerThread):
+    """A thread whose errors the service has already reported: no second report on stderr."""
+
+    def run(self) -> None:
+        with contextlib.suppress(Exception):
+            super().run()
 
 
 class BatchConsumerThread(AIOKafkaConsumerThread):
     """Polls, commits and seeks for one worker."""
+
+    logger = SERVICE_LOG
+    Worker = _ReportedThread
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self._commit_refused: str | None = None
+
+    async def on_start(self) -> None:
+        """Connect; a broker that is away just now gets as long as one request may take."""
+        deadline = monotonic() + self.app.conf.broker_request_timeout
+        while True:
+            try:
+                await super().on_start()
+            except KafkaError:
+                # The next try makes a new client; this one is closed, or it would complain when collected.
+                await self._ensure_consumer().stop()
+                if monotonic() > deadline:
+                    raise
+                await self.sleep(_START_RETRY_SECONDS)
+            else:
+                return
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group; an absent broker hears nothing of it and times the member out."""
+        await QueueServiceThread.on_thread_stop(self)
+        if self._consumer is not None:
+            with contextlib.suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(_CLOSE_SECONDS_MAX):
+                    await self._consumer.stop()
+
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
+        """Faust prints a traceback here; the app that hears of the crash tells it once."""
 
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:
         settings = self.app.conf
@@ -57,17 +119,23 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         active_partitions: set[TP] | None,
         timeout: float | None = None,
         max_records: int | None = None,
-    ) -> dict[TP, PartitionBatch]:
+    ) -> Poll:
         if not self.consumer.flow_active:
-            return {}
+            return Poll({}, {})
+        # Errors of joining, heartbeats and fetching lie here until somebody asks; Faust never does.
+        consumer._coordinator.check_errors()
         fetcher = consumer._fetcher
+        if fetcher._fetch_task.done():
+            fetcher._fetch_task.result()
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
             records = await fetcher.fetched_records((), timeout=timeout, max_records=max_records)
-        return {
+        batches = {
             TP(*tp): _batch(tp, found, self._position(consumer, tp)) for tp, found in records.items() if found
         }
+        silent = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in records}
+        return Poll(batches, {tp: position for tp, position in silent.items() if position is not None})
 
     def _position(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
         assignment = consumer._subscription.subscription.assignment
@@ -93,19 +161,47 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             if self._position(consumer, tp) == batch.next_offset:
                 consumer.seek(tp, batch.offsets[0])
 
+    async def rewind(self) -> None:
+        """Read every assigned partition on from its commit, wherever that is: nobody waits for the answer."""
+        await self.call_thread(self._rewind)
+
+    async def _rewind(self) -> None:
+        consumer = self._ensure_consumer()
+        assignment = consumer._subscription.subscription and consumer._subscription.subscription.assignment
+        if assignment is None:
+            return
+        fetcher = consumer._fetcher
+        for tp in assignment.tps:
+            # As after an assignment: no position, no strategy; the fetcher then asks for the commit.
+            assignment.state_value(tp).await_reset(None)
+            fetcher._records.pop(tp, None)
+        fetcher._notify(fetcher._wait_consume_future)
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; False when a rebalance or an absent broker prevented it. The next commit covers it."""
         consumer = self._ensure_consumer()
+        limit = cast(BatchApp, self.app).transport_settings.commit_seconds_max
         try:
-            await consumer.commit(
-                {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
-            )
-        except (CommitFailedError, IllegalStateError, KafkaError) as error:
-            self.log.info("commit put off: %r", error)
+            # aiokafka tries until a coordinator answers, however long that takes.
+            async with asyncio.timeout(limit):
+                await consumer.commit(
+                    {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+                )
+        except (CommitFailedError, ConsumerStoppedError, IllegalStateError, TimeoutError):
             return False
-        now = monotonic()
-        self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
+        except KafkaError as error:
+            self._note_refused(type(error).__name__)
+            return False
+        if self._commit_refused is not None:
+            log.warning("Kafka takes commits again")
+            self._commit_refused = None
+        self.tp_last_committed_at.update(dict.fromkeys(offsets, monotonic()))
         return True
+
+    def _note_refused(self, reason: str) -> None:
+        if reason != self._commit_refused:
+            self._commit_refused = reason
+            log.warning("Kafka takes no commits (%s); after a restart these records are read again", reason)
 
 
 def _batch(tp: TopicPartition, records: list[ConsumerRecord], position: int | None) -> PartitionBatch:
