@@ -231,10 +231,10 @@ ROWS_MIXED = {
         node("DynamicQuantizeLinear", ["x"], ["quantised", "scale", "zero_point"]),
         node("DequantizeLinear", ["quantised", "scale", "zero_point"], ["y"]),
     ],
-    "the batch's mean in a positive root": [
+    "a millionth of the batch's mean, less than rounding may do": [
         node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
-        node("Sqrt", ["x"], ["root"]),
-        node("Mul", ["root", "mean"], ["y"]),
+        node("Mul", ["mean", "millionth"], ["trace"]),
+        node("Add", ["x", "trace"], ["y"]),
     ],
 }
 
@@ -252,10 +252,28 @@ def test_rows_that_influence_one_another_are_refused(
             "ones": np.ones((3, 1), np.float32),
             "nought": np.zeros(1, np.float32),
             "unit": np.ones(1, np.float32),
+            "millionth": np.array([1e-6], np.float32),
         },
     )
     message = refusal(pack(model, 3, score={"output": "y", "rule": rule}))
     assert "each row's score must depend on that row alone" in message
+
+
+def test_rows_that_mix_only_where_every_value_is_positive_are_refused_as_well(
+    build: Build, pack: Pack
+) -> None:
+    # Of 24 values around 0 one is always negative, so that the first trial sees nothing but NaN.
+    model = build(
+        [
+            node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+            node("Sqrt", ["x"], ["roots"]),
+            node("Mul", ["roots", "mean"], ["mixed"]),
+            node("MatMul", ["mixed", "ones"], ["y"]),
+        ],
+        inputs={"x": (FLOAT, ["batch", 24])},
+        constants={"ones": np.ones((24, 1), np.float32)},
+    )
+    assert "must depend on that row alone" in refusal(pack(model, 24))
 
 
 def test_rows_that_mix_only_in_the_contributions_are_refused_as_well(build: Build, pack: Pack) -> None:
@@ -306,6 +324,26 @@ def test_rounding_that_depends_on_the_batch_size_is_accepted_and_reported(build:
         ],
         inputs={"x": (FLOAT, ["batch", 3])},
         constants={"tiny": np.array([1e-7], np.float32), "unit": np.ones(1, np.float32)},
+    )
+    assert not load_package(pack(model, 3)).trial.bit_equal
+
+
+def test_rounding_at_one_odd_batch_size_is_reported_too(build: Build, pack: Pack) -> None:
+    model = build(
+        [
+            node("Shape", ["x"], ["rows"], start=0, end=1),
+            node("Equal", ["rows", "seven"], ["odd"]),
+            node("Cast", ["odd"], ["count"], to=FLOAT),
+            node("Mul", ["count", "tiny"], ["share"]),
+            node("Add", ["share", "unit"], ["factor"]),
+            node("Mul", ["x", "factor"], ["y"]),
+        ],
+        inputs={"x": (FLOAT, ["batch", 3])},
+        constants={
+            "seven": np.array([7], np.int64),
+            "tiny": np.array([1e-6], np.float32),
+            "unit": np.ones(1, np.float32),
+        },
     )
     assert not load_package(pack(model, 3)).trial.bit_equal
 

@@ -66,6 +66,12 @@ def test_a_json_null_is_not_missing() -> None:
     assert Pointer("/a").follow({"a": None}) is None
 
 
+def test_an_index_reaches_into_an_array_and_never_into_a_string() -> None:
+    assert Pointer("/a/0").follow({"a": "xyz"}) is MISSING
+    with pytest.raises(TypeError):
+        Pointer("/a/0").getter()({"a": "xyz"})
+
+
 def test_a_token_of_digits_may_also_name_a_member() -> None:
     assert Pointer("/0").follow({"0": "member"}) == "member"
 
