@@ -7,10 +7,8 @@ Guarantees:
   NumPy would make 1 of true, 71.3 of "71.3", NaN of null and infinity of 1e39, so types come first
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import itemgetter
 from typing import Final, cast
 
 import numpy as np
@@ -18,16 +16,15 @@ import numpy.typing as npt
 
 from ...schemas.manifest import Manifest
 from ...schemas.reasons import DeadLetterReason
-from ...schemas.records import TIME_MS_LIMIT
+from .clean import DEVICE_LENGTH_MAX, CleanReader, Numbers, as_list
 from .codec import NotJsonError, decode
 from .eventtime import BadTimeError, epoch_ms
 from .features import FeatureTensor
-from .pointer import MISSING, Pointer, siblings
+from .generic_reader import GenericReader
+from .pointer import MISSING, Pointer
+from .typed_reader import typed_reader
 
-__all__ = ["DEVICE_LENGTH_MAX", "Decoded", "EventDecoder", "Rejection"]
-
-DEVICE_LENGTH_MAX: Final = 256
-"""Characters of a device name; the records' schema says the same."""
+__all__ = ["Decoded", "EventDecoder", "Rejection"]
 
 _NUMBERS: Final = {int, float}
 _PART_ROWS: Final = 32
@@ -55,9 +52,14 @@ class Decoded:
     indices: Sequence[int]
     devices: list[str]
     times_ms: list[int]
-    numbers: list[float]
+    numbers: Numbers
     matrix: npt.NDArray[np.generic]
     rejections: list[Rejection]
+
+    def readings_of(self, row: int, features: tuple[str, ...]) -> dict[str, float]:
+        """The features of one accepted event by name."""
+        start = row * len(features)
+        return dict(zip(features, as_list(self.numbers[start : start + len(features)]), strict=True))
 
 
 class _RejectedError(Exception):
@@ -79,16 +81,9 @@ class EventDecoder:
         self._time = Pointer(event.time)
         self._time_unit = event.time_unit
         where = event.features
-        self._by_name = isinstance(where, str)
         self._container = Pointer(where) if isinstance(where, str) else None
         self._places = () if isinstance(where, str) else tuple(Pointer(text) for text in where)
-        self._get_device = self._device.getter() if self._device else None
-        self._get_time = self._time.getter()
-        self._get_places = [place.getter() for place in self._places]
-        # Features that are members of one object, the usual case, are read with one call an event.
-        parent, names = (where, self._features) if isinstance(where, str) else siblings(self._places)
-        self._get_container = None if parent is None else Pointer(parent).getter()
-        self._get_row = _row_getter(names)
+        self._reader: CleanReader = typed_reader(manifest) or GenericReader(manifest)
 
     def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
@@ -108,61 +103,16 @@ class EventDecoder:
 
     def decode_clean(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded | None:
         """The whole batch at once, or None when anything in it needs a closer look."""
-        if not values:
+        if not values or None in values:
             return None
-        try:
-            # An absent value has no length and is no JSON: both raise, and the careful path names it.
-            present = cast(Sequence[bytes], values)
-            if max(map(len, present)) > self._event_bytes_max:
-                return None
-            documents = list(map(decode, present))
-            if set(map(type, documents)) != {dict}:
-                return None
-            devices = self._clean_devices(documents, cast(Sequence[bytes], keys))
-            times = self._clean_times(documents)
-            numbers = self._clean_numbers(documents)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        present = cast(Sequence[bytes], values)
+        if max(map(len, present)) > self._event_bytes_max:
             return None
-        matrix = None if numbers is None else self._tensor.matrix(numbers)
-        if devices is None or times is None or numbers is None or matrix is None:
+        rows = self._reader.read(present, keys)
+        matrix = None if rows is None else self._tensor.matrix(rows.numbers)
+        if rows is None or matrix is None:
             return None
-        return Decoded(range(len(values)), devices, times, numbers, matrix, [])
-
-    def _clean_devices(self, documents: list[object], keys: Sequence[bytes]) -> list[str] | None:
-        if self._get_device is None:
-            devices = [key.decode() for key in keys]
-        else:
-            found = list(map(self._get_device, documents))
-            if set(map(type, found)) != {str}:
-                return None
-            devices = cast(list[str], found)
-        return devices if "" not in devices and max(map(len, devices)) <= DEVICE_LENGTH_MAX else None
-
-    def _clean_times(self, documents: list[object]) -> list[int] | None:
-        found = list(map(self._get_time, documents))
-        if self._time_unit != "ms" or set(map(type, found)) != {int}:
-            # BadTimeError is a ValueError, which sends the batch down the careful path.
-            return [epoch_ms(value, self._time_unit) for value in found]
-        times = cast(list[int], found)
-        return times if min(times) >= 0 and max(times) < TIME_MS_LIMIT else None
-
-    def _clean_numbers(self, documents: list[object]) -> list[float] | None:
-        rows: Iterable[Iterable[object]]
-        if self._get_container is None:
-            rows = [[get(document) for get in self._get_places] for document in documents]
-        else:
-            containers = list(map(self._get_container, documents))
-            kinds = set(map(type, containers))
-            if kinds == {dict}:
-                rows = map(self._get_row, containers)
-            elif kinds == {list} and self._by_name:
-                rows = cast(list[list[object]], containers)
-                if set(map(len, cast(list[list[object]], containers))) != {len(self._features)}:
-                    return None
-            else:
-                return None
-        numbers = list(chain.from_iterable(rows))
-        return cast(list[float], numbers) if set(map(type, numbers)) <= _NUMBERS else None
+        return Decoded(range(len(values)), rows.devices, rows.times_ms, rows.numbers, matrix, [])
 
     def decode_carefully(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """Event by event, with the reason for each one refused."""
@@ -172,6 +122,14 @@ class EventDecoder:
         numbers: list[float] = []
         rejections: list[Rejection] = []
         for index, (value, key) in enumerate(zip(values, keys, strict=True)):
+            alone = self.decode_clean([value], [key])
+            if alone is not None:
+                # The quick reader decides first here too: no event is judged by the company it keeps.
+                indices.append(index)
+                devices += alone.devices
+                times += alone.times_ms
+                numbers += as_list(alone.numbers)
+                continue
             try:
                 document = self._document(value)
                 device = self._device_of(document, key)
@@ -286,7 +244,7 @@ def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
         indices=[start + index for part, start in pairs for index in part.indices],
         devices=[device for part in parts for device in part.devices],
         times_ms=[time_ms for part in parts for time_ms in part.times_ms],
-        numbers=[number for part in parts for number in part.numbers],
+        numbers=[number for part in parts for number in as_list(part.numbers)],
         matrix=np.concatenate([part.matrix for part in parts]),
         rejections=[
             Rejection(start + rejection.index, rejection.reason, rejection.detail)
@@ -294,12 +252,6 @@ def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
             for rejection in part.rejections
         ],
     )
-
-
-def _row_getter(features: tuple[str, ...]) -> Callable[[object], Sequence[object]]:
-    getter = cast(Callable[[object], Sequence[object]], itemgetter(*features))
-    # Of one name, itemgetter gives the bare value.
-    return getter if len(features) > 1 else lambda container: (getter(container),)
 
 
 def _kind(value: object) -> str:

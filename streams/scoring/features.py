@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...schemas.manifest import InputSpec
+from .clean import Numbers
 
 __all__ = ["FeatureTensor"]
 
-Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+Tensor = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 
 class FeatureTensor:
@@ -37,7 +38,7 @@ class FeatureTensor:
         """A matrix of no rows."""
         return np.empty((0, self._feature_count), self._dtype)
 
-    def matrix(self, numbers: Sequence[float]) -> npt.NDArray[np.generic] | None:
+    def matrix(self, numbers: Numbers) -> npt.NDArray[np.generic] | None:
         """JSON numbers, flat and row by row, as a matrix; None when one of them does not fit."""
         try:
             values = self._exact(numbers) if self._scaling is None else self._scaled(numbers, *self._scaling)
@@ -64,8 +65,8 @@ class FeatureTensor:
         # Python compares whole and real numbers exactly, without a conversion.
         return low <= number <= high and (not self._whole or float(number).is_integer())
 
-    def _exact(self, numbers: Sequence[float]) -> Numbers | None:
-        real = np.fromiter(numbers, np.float64, len(numbers))
+    def _exact(self, numbers: Numbers) -> Tensor | None:
+        real = _as_float64(numbers)
         if not self._whole:
             return real
         # Whole numbers beyond 2**53 are exact only as such; fromiter cuts 1.5 to 1, hence the comparison.
@@ -73,12 +74,16 @@ class FeatureTensor:
         return whole if np.array_equal(whole, real) else None
 
     def _scaled(
-        self, numbers: Sequence[float], mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
-    ) -> Numbers:
-        real = np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, self._feature_count)
+        self, numbers: Numbers, mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
+    ) -> Tensor:
+        real = _as_float64(numbers).reshape(-1, self._feature_count)
         with np.errstate(over="ignore"):  # infinity is out of every range and refused by name
             scaled: npt.NDArray[np.float64] = (real - mean) / std
         return np.rint(scaled) if self._whole else scaled
+
+
+def _as_float64(numbers: Numbers) -> npt.NDArray[np.float64]:
+    return numbers if isinstance(numbers, np.ndarray) else np.fromiter(numbers, np.float64, len(numbers))
 
 
 def _limits(dtype: np.dtype[np.generic], *, as_float: bool) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from ..packages.loader import ModelPackage
 from ..transport.batch import PartitionBatch
 from .codec import encode
 from .decoding import Decoded, EventDecoder, Rejection
+from .encoding import ScoredEncoder
 from .identity import anomaly_id
 from .inference import ModelOutputError, Tensor
 from .scorer import BatchScorer, Scores, severity_of
@@ -62,6 +63,7 @@ class EventPipeline:
         self._manifest: Manifest = package.manifest
         self._digest = package.digest
         self._scorer: BatchScorer = package.scorer
+        self._encoder = ScoredEncoder(package.manifest.label)
         self._decoder = EventDecoder(package.manifest, event_bytes_max=event_bytes_max)
         self._site = site
         self._batch_rows_max = batch_rows_max
@@ -141,28 +143,17 @@ class EventPipeline:
         alarms: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
         failed: dict[int, str],
     ) -> Columns:
-        label, topic, partition = self._manifest.label, batch.topic, batch.partition
-        # The hot loop of the worker: one dictionary pair and one encoding an event, nothing else.
-        values: list[bytes | None] = [
-            encode(
-                {
-                    "device": device,
-                    "time": time_ms,
-                    "score": score,
-                    "anomaly": alarm,
-                    "model": label,
-                    "source": {"topic": topic, "partition": partition, "offset": offset},
-                }
+        values: list[bytes | None] = list(
+            self._encoder.encode(
+                batch.topic,
+                batch.partition,
+                devices=decoded.devices,
+                times_ms=decoded.times_ms,
+                scores=scores.scores,
+                alarms=alarms,
+                offsets=_at(batch.offsets, decoded.indices),
             )
-            for device, time_ms, score, alarm, offset in zip(
-                decoded.devices,
-                decoded.times_ms,
-                scores.scores.tolist(),
-                alarms.tolist(),
-                _at(batch.offsets, decoded.indices),
-                strict=True,
-            )
-        ]
+        )
         keys = list(_at(batch.keys, decoded.indices))
         if failed:
             keep = [row for row in range(len(values)) if row not in failed]
@@ -189,7 +180,6 @@ class EventPipeline:
             )
             score = float(scores.scores[row])
             severities.append(severity_of(self._manifest, score))
-            start = row * len(features)
             record = AnomalyRecord(
                 id=identity,
                 site=self._site,
@@ -201,7 +191,7 @@ class EventPipeline:
                 model=self._manifest.label,
                 model_digest=self._digest,
                 contributions=_contributions(features, scores, row),
-                readings=dict(zip(features, decoded.numbers[start : start + len(features)], strict=True)),
+                readings=decoded.readings_of(row, features),
                 source={"topic": batch.topic, "partition": batch.partition, "offset": offset},
                 detected_at=now_ms,
             )

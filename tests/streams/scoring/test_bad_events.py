@@ -9,7 +9,8 @@ import pytest
 
 from farshore.schemas.manifest import Manifest
 from farshore.schemas.reasons import DeadLetterReason
-from farshore.streams.scoring.decoding import DEVICE_LENGTH_MAX, EventDecoder
+from farshore.streams.scoring.clean import DEVICE_LENGTH_MAX
+from farshore.streams.scoring.decoding import EventDecoder
 
 LIMIT = 1_048_576
 Reason = DeadLetterReason
