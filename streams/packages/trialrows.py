@@ -40,6 +40,8 @@ def _held(manifest: Manifest, values: npt.NDArray[np.floating], *, spread: float
     dtype: np.dtype[np.generic] = np.dtype(manifest.input.dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype.name)
-        return np.clip(np.rint(values * spread), limits.min, limits.max).astype(dtype)
+        whole: Tensor = np.clip(np.rint(values * spread), limits.min, limits.max).astype(dtype)
+        return whole
     largest = float(np.finfo(dtype.name).max)
-    return np.clip(values, -largest, largest).astype(dtype)
+    real: Tensor = np.clip(values, -largest, largest).astype(dtype)
+    return real
