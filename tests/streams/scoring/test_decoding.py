@@ -284,34 +284,6 @@ def test_a_scaled_value_just_beyond_the_largest_whole_number_does_not_wrap(
     assert decoded.matrix[:, 0].tolist() == [2**63 - 1024]
 
 
-def test_an_array_is_no_event_even_where_pointers_would_lead_into_it(
-    manifest_of: Callable[..., Manifest],
-) -> None:
-    where = {"temperature": "/2", "pressure": "/3", "vibration": "/4"}
-    manifest = manifest_of({"device": "/0", "time": "/1", "features": where})
-    decoder = EventDecoder(manifest, event_bytes_max=1_000)
-    values = [b'["d",0,1,2,3]', b'{"0":"d","1":0,"2":1,"3":2,"4":3}', b'["d",0,1,2,3]']
-    decoded = decoder.decode(values[:1], [None])
-    assert [rejection.reason for rejection in decoded.rejections] == ["not-object"]
-    assert list(decoder.decode(values, [None] * 3).indices) == [1]
-
-
-def test_a_scaled_value_just_beyond_the_largest_whole_number_does_not_wrap(
-    manifest_of: Callable[..., Manifest],
-) -> None:
-    # 2**63 - 1 is no float64; the nearest one is 2**63, which would become the least int64.
-    tensor = {"name": "x", "dtype": "int64", "shape": ["batch", 3], "scaling": {"mean": 0, "std": 1}}
-    decoder = EventDecoder(manifest_of(input=tensor), event_bytes_max=1_000)
-    event = b'{"device":"d","time":0,"readings":[%d,0,0]}'
-    values = [event % 2**63, event % (2**63 - 1), event % (2**63 - 1024)]
-    decoded = decoder.decode(values, [None] * 3)
-    assert [(item.index, item.reason) for item in decoded.rejections] == [
-        (0, "out-of-range"),
-        (1, "out-of-range"),
-    ]
-    assert decoded.matrix[:, 0].tolist() == [2**63 - 1024]
-
-
 def test_a_model_of_one_feature_is_read_from_every_layout(manifest_of: Callable[..., Manifest]) -> None:
     tensor = {"name": "x", "dtype": "float32", "shape": ["batch", 1]}
     for where, value in (
