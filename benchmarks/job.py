@@ -1,8 +1,8 @@
 """The job that every contender does, and the protocol between them and `run.py`.
 
-Job: read JSON events of about 270 bytes with 16 features from a topic of 4 partitions, score each with an ONNX
-autoencoder (mean squared error), write one JSON result an event, keyed alike, to a second topic; at least once,
-`acks=all`, offsets committed every second after the results are acknowledged.
+Job: read JSON events of about 270 bytes with 16 features from a topic of 4 partitions, score each with an
+ONNX autoencoder (mean squared error), write one JSON result an event, keyed alike, to a second topic; at least
+once, `acks=all`, offsets committed every second after the results are acknowledged.
 
 A contender is a program. It gets BOOTSTRAP, IN_TOPIC, OUT_TOPIC, PACKAGE and N in the environment, reads from
 the earliest offset, and prints one JSON line once N results are acknowledged.
@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def make_package(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     sizes = (16, 32, 8, 32, 16)
     nodes, constants, last = [], [], "x"
-    for layer, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (rows, columns) in enumerate(pairwise(sizes)):
         weight = (rng.normal(size=(rows, columns)) / np.sqrt(rows)).astype(np.float32)
         constants += [
             numpy_helper.from_array(weight, f"w{layer}"),

@@ -2,13 +2,14 @@
 
     python benchmarks/run.py [--events N] [--runs N] [--out FOLDER]
 
-Starts the embedded broker (or uses FARSHORE_KAFKA_BOOTSTRAP), fills a topic, lets each contender take its turn
-`--runs` times on a fresh output topic, and writes a table as Markdown and JSON. Each run's output is counted:
-a contender that lost an event is reported, not ranked.
+Starts the embedded broker (or uses FARSHORE_KAFKA_BOOTSTRAP), fills a topic, lets each contender take its
+turn `--runs` times on a fresh output topic, and writes a table as Markdown and JSON. Each run's output is
+counted: a contender that lost an event is reported, not ranked.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -118,10 +119,8 @@ def run_once(contender: Contender, bootstrap: str, in_topic: str, package: Path,
     )
     resident, deadline = 0.0, time.monotonic() + RUN_SECONDS_MAX
     while process.poll() is None:
-        try:
+        with contextlib.suppress(psutil.Error):
             resident = max(resident, psutil.Process(process.pid).memory_info().rss / 2**20)
-        except psutil.Error:
-            pass
         if time.monotonic() > deadline:
             process.kill()
         time.sleep(LOOK_SECONDS)

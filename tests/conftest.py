@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import settings
 
 from farshore.local.broker import bootstrap_or_embedded
+
+# A busy machine is no failure; what is slow shows in pytest's own durations.
+settings.register_profile("farshore", deadline=None, print_blob=True)
+settings.load_profile("farshore")
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def test_the_demo_runs_from_the_wheel_and_its_receipt_adds_up(
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert DEMO_KEYS <= report.keys()
+    assert report.keys() >= DEMO_KEYS
     assert report["events"] == 30_000 == report["scored"] + report["dead_letters"] + report["unread"]
     assert report["anomalies"] == report["acknowledged"] > 0
     assert report["waiting"] == report["unread"] == 0

@@ -8,14 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from farshore.streams.packages.writer import write_package
-
-# A busy machine is no failure; what is slow shows in pytest's own durations.
-settings.register_profile("farshore", deadline=None, print_blob=True)
-settings.load_profile("farshore")
 
 Build = Callable[..., bytes]
 Pack = Callable[..., Path]

@@ -21,7 +21,7 @@ Build = Callable[..., bytes]
 Pack = Callable[..., Path]
 
 REPOSITORY = Path(__file__).parents[3]
-SHARED = Path(os.environ.get("FARSHORE_SHARED", REPOSITORY.parent / "shared"))
+SHARED = Path(os.environ.get("TEST_DATA_FOLDER", REPOSITORY.parent / "shared"))
 CRAYFISH = SHARED / "crayfish" / "model-ffnn.onnx"
 
 
@@ -60,7 +60,7 @@ def test_an_image_classifier_of_rank_three_scores_one_minus_its_surest_class(
     np.testing.assert_array_equal(package.scorer.score(rows).scores, 1.0 - classes.max(axis=1))
 
 
-@pytest.mark.skipif(not CRAYFISH.is_file(), reason=f"{CRAYFISH} is absent; FARSHORE_SHARED names its folder")
+@pytest.mark.skipif(not CRAYFISH.is_file(), reason=f"{CRAYFISH} is absent; TEST_DATA_FOLDER names its folder")
 def test_the_crayfish_network_is_accepted_as_published(pack: Pack) -> None:
     package = load_package(pack(CRAYFISH.read_bytes(), 784, **IMAGE))
     rows = np.random.default_rng(1).random((64, 784)).astype(np.float32)

@@ -1,0 +1,87 @@
+"""`farshore replay`: files as events, every row, whatever the form."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ..site import Site, values_of
+
+pytestmark = pytest.mark.broker
+
+
+async def events_of(site: Site) -> list[dict[str, object]]:
+    values = values_of(await site.records(site.settings.topic_events))
+    return sorted(values, key=lambda value: int(value["time"]))
+
+
+async def test_files_of_every_form_arrive_row_by_row(site: Site, tmp_path: Path) -> None:
+    comma = tmp_path / "comma.csv"
+    comma.write_text("pump,time,flow,note\na,1000,1.5,x\nb,2000,2,\n")
+    done = await site.run("replay", str(comma), "--device", "pump")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert await events_of(site) == [
+        # What is no number is passed on as it stands: the scorer says why it cannot be scored.
+        {"device": "a", "time": 1000, "readings": {"flow": 1.5, "note": "x"}},
+        {"device": "b", "time": 2000, "readings": {"flow": 2, "note": None}},
+    ]
+    assert {record.key for record in await site.records(site.settings.topic_events)} == {b"a", b"b"}
+
+    semicolon = tmp_path / "semi.csv"
+    semicolon.write_text("when;flow\n2024-07-01 12:00:00;3.25\n")
+    arguments = ("--time", "when", "--timezone", "Europe/Berlin", "--rate", "100")
+    done = await site.run("replay", str(semicolon), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert (await events_of(site))[-1] == {
+        "device": "semi",
+        "time": int(datetime.fromisoformat("2024-07-01T10:00:00+00:00").timestamp() * 1000),
+        "readings": {"flow": 3.25},
+    }
+
+    parquet = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"time": [5, 6, 7], "flow": [0.5, 1.5, None], "pump": ["p", "q", "p"]}), parquet)
+    done = await site.run("replay", str(parquet), "--device", "pump")
+    assert done.returncode == 0, done.stderr
+    assert "3 events acknowledged" in done.stdout
+    by_time = {value["time"]: value for value in await events_of(site)}
+    assert by_time[7] == {"device": "p", "time": 7, "readings": {"flow": None}}
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        ("pump,time,flow\na,1,2\n", ["--device", "pumps"], "--device pumps: no such column"),
+        ("pump,at,flow\na,1,2\n", [], "name the time's column with --time"),
+        ("", [], "is empty"),
+        ("time,flow\n1,2\n3\n", [], "a row has 1 cells, fewer than the header"),
+        ("time\n1\n", [], "no columns are left for readings"),
+        ("time,flow\n1,\udcff\n", [], "is no CSV"),
+        (None, [], "is missing"),
+    ],
+)
+async def test_a_file_that_cannot_be_replayed_gets_one_clear_line(
+    site: Site, tmp_path: Path, text: str | None, arguments: list[str], said: str
+) -> None:
+    file = tmp_path / "given.csv"
+    if text is not None:
+        file.write_text(text, "utf-8", errors="surrogateescape")
+    done = await site.run("replay", str(file), *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+async def test_wrong_usage_exits_with_2(site: Site, tmp_path: Path) -> None:
+    for arguments in (
+        ["--timezone", "Mars/Olympus"],
+        ["--delimiter", ";;"],
+        ["--rate", "0"],
+        ["--sped", "1"],
+    ):
+        done = await site.run("replay", str(tmp_path / "x.csv"), *arguments)
+        assert done.returncode == 2, arguments
+        assert "Traceback" not in done.stderr
