@@ -13,6 +13,7 @@ anomaly id, so that a receiver can drop repeats.
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -65,6 +66,21 @@ class UplinkLimits:
 
     connect_seconds_max: float = 10.0
     send_seconds_max: float = 4.5
+
+
+class _SingleTryClient(EventHubProducerClient):
+    """The SDK's client without its hidden second try.
+
+    After any failed send it makes sure of a producer and sends the batch again at once, whatever the options
+    say: a busy service would be pressed and a batch whose acknowledgement was lost stored twice.
+    """
+
+    async def _start_producer(self, partition_id: str, send_timeout: float | None) -> None:
+        error = sys.exception()
+        # A first send has no producer yet; that is the one failure after which the SDK has to go on.
+        if error is not None and self._producers.get(partition_id) is not None:
+            raise error
+        await super()._start_producer(partition_id, send_timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +183,7 @@ async def _examine(client: EventHubProducerClient) -> tuple[tuple[str, ...], int
 
 def _new_client(connection_string: str, hub: str | None) -> EventHubProducerClient:
     try:
-        return EventHubProducerClient.from_connection_string(
+        return _SingleTryClient.from_connection_string(
             connection_string,
             eventhub_name=hub,
             retry_total=0,

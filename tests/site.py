@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from azure.eventhub.aio import EventHubConsumerClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from farshore.agents.admin import connect_admin, ensure_topics, site_topics
 from farshore.agents.errors import FarshoreError
@@ -30,11 +33,14 @@ from farshore.agents.receipts import SiteCount, count_site
 from farshore.agents.settings import PREFIX, Settings
 from farshore.agents.topic_reader import open_reader
 from farshore.local.eventhubs import EventHubsStandIn
+from farshore.local.eventhubs.decode import decode_value
+from farshore.local.eventhubs.values import Described
 from farshore.local.sample import write_sample_package
 
 FEATURES = ("flow", "pressure", "temperature", "vibration")
 WAIT_SECONDS_MAX = 90.0
 LOOK_SECONDS = 0.2
+DATA_SECTION = 0x75  # of an AMQP message
 WORKING = "is working as a member of group"
 
 
@@ -55,6 +61,25 @@ def make_package(folder: Path) -> Path:
     """The sample model for FEATURES, fitted to normal rows around 0."""
     rows = np.random.default_rng(7).normal(size=(2_000, len(FEATURES)))
     return write_sample_package(folder, rows, FEATURES, name="sample", version="1")
+
+
+def anomaly_record(number: int, readings: int = 4) -> dict[str, Any]:
+    """A record of the store that is all made up but valid; some 20 bytes a reading and 400 more."""
+    return {
+        "id": f"{number:032x}",
+        "site": "north",
+        "device": f"pump-{number % 8}",
+        "time": 1_700_000_000_000 + number,
+        "score": 50.0,
+        "threshold": 1.0,
+        "severity": "high",
+        "model": "sample@1",
+        "model_digest": "sha256:" + "0" * 64,
+        "contributions": None,
+        "readings": {f"reading-{index:06}": 40.0 for index in range(readings)},
+        "source": {"topic": "events", "partition": number % 4, "offset": number},
+        "detected_at": 1_700_000_000_000,
+    }
 
 
 class EventSource:
@@ -109,6 +134,14 @@ class Worker:
             for line in self.log.splitlines()
             if any(f" {level} " in line for level in levels)
         ]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one metric now; 0 where it has none yet."""
+        port = re.findall(r"metrics on port (\d+)", self.log)[-1]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        samples = (sample for family in families for sample in family.samples)
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
     @property
     def running(self) -> bool:
@@ -253,6 +286,33 @@ class Site:
             ]
             await asyncio.gather(*sent)
 
+    async def publish_anomalies(self, numbers: range, readings: int = 4) -> None:
+        """Anomalies straight into the store, as a scorer writes them; number n has id n and offset n."""
+        topic, partitions = self.settings.topic_anomalies, self.settings.topic_partitions
+        async with self.producer(enable_idempotence=True) as producer:
+            sent = []
+            for number in numbers:
+                anomaly = anomaly_record(number, readings)
+                value, key = orjson.dumps(anomaly), anomaly["id"].encode()
+                sent.append(await producer.send(topic, value, key=key, partition=number % partitions))
+            await asyncio.gather(*sent)
+
+    async def delivered(self, seconds_max: float = WAIT_SECONDS_MAX) -> None:
+        """Wait until the bridge has committed everything in the store."""
+        settings = self.settings
+        await until(
+            lambda: self.caught_up(settings.bridge_group, settings.topic_anomalies),
+            "everything delivered",
+            seconds_max,
+        )
+
+    async def members(self, group: str) -> list[str]:
+        """The ids of a stable group's members; empty while it rebalances."""
+        async with self.admin() as admin:
+            (answer,) = await admin.describe_consumer_groups([group])
+        _, _, state, _, _, members, *_ = answer.groups[0]
+        return sorted(member[0] for member in members) if state == "Stable" else []
+
     async def records(self, topic: str) -> list[ConsumerRecord]:
         """Every committed record of a topic of this site, by partition in offset order."""
         async with open_reader(self.bootstrap) as reader:
@@ -309,6 +369,20 @@ class Site:
         """Everything stored in the hub, read back with the SDK; `partition_id` is set on each event."""
         assert self.hub is not None
         return await read_hub(self.hub)
+
+
+def stored_in(hub: EventHubsStandIn) -> list[tuple[int, bytes]]:
+    """Partition and body of everything in the hub's memory, in order: quicker than the SDK."""
+    bodies: list[tuple[int, bytes]] = []
+    for name, partition in hub.hub.partitions.items():
+        for event in partition.read(0, 1_000_000):
+            position = 0
+            while position < len(event.data):
+                section, position = decode_value(event.data, position)
+                if isinstance(section, Described) and section.descriptor == DATA_SECTION:
+                    assert isinstance(section.value, bytes)
+                    bodies.append((int(name), section.value))
+    return bodies
 
 
 async def read_hub(hub: EventHubsStandIn) -> list[Any]:

@@ -1,0 +1,178 @@
+"""The bridge against every way an uplink fails: nothing is lost, repeats are bounded, order is kept.
+
+Anomalies are written straight into the store; the bridge is a real process, the SDK is the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import orjson
+import pytest
+
+from farshore.local.eventhubs import FaultKind
+from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN
+
+from ..site import Site, Worker, stored_in, until, values_of
+
+pytestmark = pytest.mark.broker
+
+COUNT = 200
+
+
+def ids_at_hub(site: Site) -> list[int]:
+    """Numbers of the anomalies stored in the hub; insists that first occurrences keep the store's order."""
+    numbers = []
+    newest: dict[int, int] = {}
+    assert site.hub is not None
+    for partition, body in stored_in(site.hub):
+        number = int(orjson.loads(body)["id"], 16)
+        assert partition == number % 4
+        if number not in numbers:
+            assert number > newest.get(partition, -1), f"{number} came after {newest[partition]}"
+            newest[partition] = number
+        numbers.append(number)
+    return numbers
+
+
+async def check_all_delivered(site: Site, count: int) -> int:
+    """Everything is at the hub and acknowledged, nothing else is; returns how many were repeats."""
+    await site.delivered()
+    numbers = ids_at_hub(site)
+    assert set(numbers) == set(range(count))
+    deliveries = values_of(await site.records(site.settings.topic_deliveries))
+    assert {int(value["id"], 16) for value in deliveries} == set(range(count))
+    assert {value["outcome"] for value in deliveries} == {"acknowledged"}
+    return len(numbers) - count
+
+
+def uplink_lines(worker: Worker) -> list[str]:
+    """What the log says of the uplink, by state."""
+    return [
+        line.split("uplink ")[1].split(":")[0]
+        for line in worker.lines("INFO", "WARNING")
+        if "uplink " in line
+    ]
+
+
+async def test_an_uplink_that_is_down_at_start_and_comes_up_costs_nothing_but_time(site: Site) -> None:
+    assert site.hub is not None
+    await site.hub.fault(FaultKind.REFUSE)
+    bridge = await site.start("bridge")
+    await site.publish_anomalies(range(COUNT))
+    await until(lambda: bridge.metric("farshore_uplink_attempts_total", result="lost") >= 4, "attempts lost")
+    assert uplink_lines(bridge) == ["offline"]
+    await site.hub.clear()
+    assert await check_all_delivered(site, COUNT) == 0
+    assert uplink_lines(bridge) == ["offline", "online"]
+    await bridge.stop()
+
+
+async def test_an_uplink_refused_in_the_middle_is_two_lines_in_the_log(site: Site) -> None:
+    assert site.hub is not None
+    bridge = await site.start("bridge")
+    await site.publish_anomalies(range(COUNT // 2))
+    await until(lambda: site.hub.stats().events > 0, "some delivered")
+    await site.hub.fault(FaultKind.REFUSE)
+    await site.publish_anomalies(range(COUNT // 2, COUNT))
+    await until(lambda: bridge.metric("farshore_uplink_attempts_total", result="lost") >= 4, "attempts lost")
+    await site.hub.clear()
+    repeats = await check_all_delivered(site, COUNT)
+    assert repeats <= largest_batch(values_of(await site.records(site.settings.topic_deliveries)))
+    assert uplink_lines(bridge) == ["online", "offline", "online"]
+
+
+async def test_a_black_hole_longer_than_the_poll_interval_does_not_end_the_bridge(site: Site) -> None:
+    """Stock Faust never consumes again after this: no error, no rebalance, assignment unchanged."""
+    assert site.hub is not None
+    interval_seconds = 3
+    bridge = await site.start(
+        "bridge",
+        kafka_max_poll_interval_seconds=str(interval_seconds),
+        kafka_session_timeout_seconds="6",
+        # A batch in hand fills all the room there is, so that reading stops as it does in a long outage.
+        outstanding_bytes_max=str(1024 * 1024),
+    )
+    await site.publish_anomalies(range(40))
+    await site.delivered()
+    members = await site.members(site.settings.bridge_group)
+    assert len(members) == 1
+    await site.hub.fault(FaultKind.BLACK_HOLE)
+    began = time.monotonic()
+    await site.publish_anomalies(range(40, COUNT), readings=1_000)
+    while time.monotonic() - began < interval_seconds * 2.5:
+        assert await site.members(site.settings.bridge_group) == members
+        await asyncio.sleep(1)
+    await site.hub.clear()
+    await check_all_delivered(site, COUNT)
+    await site.publish_anomalies(range(COUNT, COUNT + 40))
+    await check_all_delivered(site, COUNT + 40)
+    assert await site.members(site.settings.bridge_group) == members
+    assert uplink_lines(bridge) == ["online", "offline", "online"]
+
+
+def largest_batch(deliveries: list[dict[str, str]]) -> int:
+    return max(Counter(delivery["batch"] for delivery in deliveries).values())
+
+
+async def test_a_lost_acknowledgement_repeats_one_batch_and_no_more(site: Site) -> None:
+    assert site.hub is not None
+    lost = 3
+    bridge = await site.start("bridge")
+    await site.hub.fault(FaultKind.DROP_AFTER_STORE, lost)
+    for first in range(0, COUNT, 20):
+        await site.publish_anomalies(range(first, first + 20))
+    repeats = await check_all_delivered(site, COUNT)
+    deliveries = values_of(await site.records(site.settings.topic_deliveries))
+    assert bridge.metric("farshore_uplink_attempts_total", result="lost") == lost
+    assert 0 < repeats <= lost * largest_batch(deliveries)
+
+
+async def test_a_busy_service_is_left_alone_for_as_long_as_it_asks(site: Site) -> None:
+    assert site.hub is not None
+    bridge = await site.start("bridge")
+    await site.hub.fault(FaultKind.BUSY, 2)
+    await site.publish_anomalies(range(20))
+    began = time.monotonic()
+    await until(lambda: "uplink throttled" in bridge.log, "throttled")
+    assert await check_all_delivered(site, 20) == 0
+    assert time.monotonic() - began >= 2 * BUSY_SECONDS_MIN - 1
+    assert bridge.metric("farshore_uplink_attempts_total", result="busy") == 2
+    assert uplink_lines(bridge) == ["throttled", "online"]
+
+
+async def test_a_bridge_killed_in_mid_delivery_and_while_the_uplink_is_away_loses_nothing(
+    site: Site, seed: int
+) -> None:
+    assert site.hub is not None
+    choice = random.Random(seed)
+    count = 1_500
+    await site.publish_anomalies(range(count))
+    # So slow a line that a batch takes about a second: kills strike in the middle of deliveries.
+    await site.hub.fault(FaultKind.BANDWIDTH_LIMIT, bytes_per_second=60_000)
+    for _ in range(2):
+        bridge = await site.start("bridge", kafka_session_timeout_seconds="6")
+        await asyncio.sleep(choice.uniform(0.2, 2.5))
+        bridge.kill()
+    await site.hub.fault(FaultKind.REFUSE)
+    bridge = await site.start("bridge", kafka_session_timeout_seconds="6")
+    await until(lambda: bridge.metric("farshore_uplink_attempts_total", result="lost") >= 1, "lost")
+    bridge.kill()
+    await site.hub.clear()
+    bridge = await site.start("bridge")
+    await check_all_delivered(site, count)
+
+
+async def test_a_bridge_stops_in_good_order_while_the_uplink_is_a_black_hole(site: Site) -> None:
+    assert site.hub is not None
+    await site.hub.fault(FaultKind.BLACK_HOLE)
+    bridge = await site.start("bridge")
+    await site.publish_anomalies(range(20))
+    await until(lambda: site.hub.stats().connections_accepted > 0, "trying")
+    assert await bridge.stop(seconds_max=10) < 10
+    await site.hub.clear()
+    await site.start("bridge")
+    await check_all_delivered(site, 20)
