@@ -76,7 +76,7 @@ def _settings_of(tag: str) -> dict[str, str]:
     names = {f"topic_{name}": f"{tag}.{name.replace('_', '-')}" for name in topics}
     groups = {"scorer_group": f"{tag}.scorer", "bridge_group": f"{tag}.bridge"}
     # A person is watching: the link is tried again sooner than a site that waits for days would.
-    return names | groups | {"uplink_backoff_seconds_max": "2"}
+    return names | groups | {"uplink_backoff_seconds_max": "2", "uplink_connect_seconds_max": "5"}
 
 
 @dataclass(slots=True)
