@@ -176,6 +176,27 @@ class Worker:
         await until(look, f"working; its log:\n{self.log}", seconds_max)
 
 
+class Load:
+    """Publishes events of a source until told to stop."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, source: EventSource, rate: int) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._source = source
+        self._rate = rate
+        self.stopping = False
+        self.published = 0
+
+    async def run(self) -> None:
+        """One tenth of a second's events at a time."""
+        while not self.stopping:
+            events = self._source.take(self._rate // 10)
+            sent = [await self._producer.send(self._topic, value, key=key) for key, value in events]
+            await asyncio.gather(*sent)
+            self.published += len(sent)
+            await asyncio.sleep(0.1)
+
+
 @dataclass
 class Site:
     """Topics and groups under `prefix` on the broker at `bootstrap`; `more` are further settings."""
@@ -285,6 +306,18 @@ class Site:
                 for key, value in events
             ]
             await asyncio.gather(*sent)
+
+    @asynccontextmanager
+    async def load(self, source: EventSource, events_per_second: int = 2_000) -> AsyncIterator[Load]:
+        """Events without pause, through every outage of the broker; all acknowledged at the end."""
+        async with self.producer(enable_idempotence=True) as producer:
+            load = Load(producer, self.settings.topic_events, source, events_per_second)
+            running = asyncio.create_task(load.run())
+            try:
+                yield load
+            finally:
+                load.stopping = True
+                await running
 
     async def publish_anomalies(self, numbers: range, readings: int = 4) -> None:
         """Anomalies straight into the store, as a scorer writes them; number n has id n and offset n."""
