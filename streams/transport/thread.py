@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -22,6 +22,7 @@ from mode.threads import QueueServiceThread, WorkerThread
 
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
+from .record_reader import take_batches
 
 if TYPE_CHECKING:
     from faust.transport.drivers.aiokafka import Transport
@@ -80,9 +81,11 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         """Leave the group; an absent broker hears nothing of it and times the member out."""
         await QueueServiceThread.on_thread_stop(self)
         if self._consumer is not None:
-            with contextlib.suppress(TimeoutError, KafkaError):
-                async with asyncio.timeout(_CLOSE_SECONDS_MAX):
-                    await self._consumer.stop()
+            # A task of its own: aiokafka lets the cancellations of its own tasks out as if they were ours.
+            closing = asyncio.ensure_future(self._consumer.stop())
+            await asyncio.wait({closing}, timeout=_CLOSE_SECONDS_MAX)
+            if closing.done() and not closing.cancelled():
+                closing.exception()  # told to nobody: the worker is leaving
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Faust prints a traceback here; the app that hears of the crash tells it once."""
@@ -130,11 +133,12 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            records = await fetcher.fetched_records((), timeout=timeout, max_records=max_records)
-        batches = {
-            TP(*tp): _batch(tp, found, self._position(consumer, tp)) for tp, found in records.items() if found
-        }
-        silent = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in records}
+            limits = cast(BatchApp, self.app).transport_settings
+            taken = await take_batches(
+                fetcher, timeout_seconds=timeout or 0.0, rows_max=max_records or limits.poll_rows_max
+            )
+        batches = {TP(*tp): batch for tp, batch in taken.items()}
+        silent = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in taken}
         return Poll(batches, {tp: position for tp, position in silent.items() if position is not None})
 
     def _position(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
@@ -202,19 +206,3 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         if reason != self._commit_refused:
             self._commit_refused = reason
             log.warning("Kafka takes no commits (%s); after a restart these records are read again", reason)
-
-
-def _batch(tp: TopicPartition, records: list[ConsumerRecord], position: int | None) -> PartitionBatch:
-    end = records[-1].offset + 1
-    return PartitionBatch(
-        topic=tp.topic,
-        partition=tp.partition,
-        next_offset=end if position is None else max(position, end),
-        offsets=[record.offset for record in records],
-        timestamps_ms=[record.timestamp for record in records],
-        keys=[record.key for record in records],
-        values=[record.value for record in records],
-        size_bytes=sum(
-            max(record.serialized_value_size, 0) + max(record.serialized_key_size, 0) for record in records
-        ),
-    )

@@ -1,0 +1,179 @@
+"""Fetched record batches to columns, without an object for each record.
+
+aiokafka makes a ConsumerRecord of every record, which costs nearly as much as decoding its JSON. Here the
+batches that its fetcher holds are iterated once, in C, straight into columns. Everything else stays the
+fetcher's: requests, positions, aborted transactions, checksums. The steps of `_columns` are those of
+aiokafka.consumer.fetcher.PartitionRecords._unpack_records (0.14).
+
+Guarantees: records come in offset order, none of an aborted transaction to a `read_committed` reader; the
+position of a partition moves past everything taken and past what needs no taking (control batches, gaps).
+"""
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecord
+from aiokafka.structs import TopicPartition
+
+from .batch import PartitionBatch
+
+__all__ = ["take_batches"]
+
+
+@dataclass(slots=True)
+class _Columns:
+    offsets: list[int] = field(default_factory=list)
+    timestamps_ms: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def extend(self, other: "_Columns") -> None:
+        self.offsets += other.offsets
+        self.timestamps_ms += other.timestamps_ms
+        self.keys += other.keys
+        self.values += other.values
+        self.size_bytes += other.size_bytes
+
+
+async def take_batches(
+    fetcher: Fetcher, *, timeout_seconds: float, rows_max: int
+) -> dict[TopicPartition, PartitionBatch]:
+    """What is there, at once, or else what comes within the time.
+
+    Whole record batches are taken, so it may be one of them more than `rows_max`. Raises what the fetcher met. The steps are those of Fetcher.fetched_records.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        if fetcher._subscriptions.reassignment_in_progress:
+            await fetcher._subscriptions.wait_for_assignment()
+        taken = _take(fetcher, rows_max)
+        left = deadline - time.monotonic()
+        if taken or left <= 0:
+            return taken
+        waiter = fetcher._create_fetch_waiter()
+        try:
+            async with asyncio.timeout(left):
+                await waiter
+        except TimeoutError:
+            return {}
+        if fetcher._closed:
+            return {}
+
+
+def _take(fetcher: Fetcher, rows_max: int) -> dict[TopicPartition, PartitionBatch]:
+    taken: dict[TopicPartition, PartitionBatch] = {}
+    for tp in list(fetcher._records):
+        result = fetcher._records[tp]
+        if not isinstance(result, FetchResult):
+            if taken:
+                return taken  # the error is told by the next call
+            _release(fetcher, tp)
+            result.check_raise()
+            continue
+        batch = _drain(tp, result, rows_max)
+        if not result.has_more():
+            _release(fetcher, tp)
+        if batch is not None:
+            taken[tp] = batch
+            rows_max -= len(batch)
+            if rows_max <= 0:
+                break
+    return taken
+
+
+def _release(fetcher: Fetcher, tp: TopicPartition) -> None:
+    """The partition may be fetched again."""
+    del fetcher._records[tp]
+    fetcher._notify(fetcher._wait_consume_future)
+
+
+def _drain(tp: TopicPartition, result: FetchResult, rows_max: int) -> PartitionBatch | None:
+    if not result.check_assignment(tp) or not result.has_more():
+        return None
+    records = result._partition_records
+    if not isinstance(records._records_iterator, _ColumnIterator):
+        records._records_iterator = _ColumnIterator(records)
+    columns = _Columns()
+    for part in records._records_iterator:
+        columns.extend(part)
+        if len(columns.offsets) >= rows_max:
+            result._update_position()
+            break
+    else:
+        result._update_position()
+        result._partition_records = None
+    if not columns.offsets:
+        return None
+    return PartitionBatch(
+        topic=tp.topic,
+        partition=tp.partition,
+        next_offset=records.next_fetch_offset,
+        offsets=columns.offsets,
+        timestamps_ms=columns.timestamps_ms,
+        keys=columns.keys,
+        values=columns.values,
+        size_bytes=columns.size_bytes,
+    )
+
+
+class _ColumnIterator:
+    """One record batch's columns after the other; it may be left and taken up again."""
+
+    def __init__(self, records: PartitionRecords) -> None:
+        self._columns = _columns(records)
+
+    def __iter__(self) -> Iterator[_Columns]:
+        return self._columns
+
+
+def _columns(records: PartitionRecords) -> Iterator[_Columns]:
+    memory = records._records
+    while memory.has_next():
+        batch = memory.next_batch()
+        if records._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"Invalid CRC - {records._tp}")
+        if records._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+            records._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and records._contains_abort_marker(batch):
+                records._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in records._aborted_producers:
+                records.next_fetch_offset = batch.next_offset
+                continue
+        if not batch.is_control_batch:
+            columns = _columns_of(batch, records.next_fetch_offset)
+            # Before the yield: whoever stops here goes on behind this batch.
+            records.next_fetch_offset = batch.next_offset
+            if columns.offsets:
+                yield columns
+        records.next_fetch_offset = batch.next_offset
+
+
+def _columns_of(batch: Iterable[DefaultRecord], first_offset: int) -> _Columns:
+    """The records of one batch from `first_offset` on; a fetch begins anywhere in a batch."""
+    columns = _Columns()
+    # Bound methods: this loop runs once a record and makes nothing but what it keeps.
+    add_offset, add_timestamp = columns.offsets.append, columns.timestamps_ms.append
+    add_key, add_value = columns.keys.append, columns.values.append
+    for record in batch:
+        add_offset(record.offset)
+        add_timestamp(record.timestamp)
+        add_key(record.key)
+        add_value(record.value)
+    if columns.offsets and columns.offsets[0] < first_offset:
+        start = bisect_left(columns.offsets, first_offset)
+        columns = _Columns(
+            columns.offsets[start:],
+            columns.timestamps_ms[start:],
+            columns.keys[start:],
+            columns.values[start:],
+        )
+    columns.size_bytes = sum(map(len, filter(None, columns.values))) + sum(
+        map(len, filter(None, columns.keys))
+    )
+    return columns
