@@ -25,7 +25,7 @@ from farshore.streams.packages.writer import write_package
 
 FEATURES = tuple(f"f{number:02d}" for number in range(16))
 PARTITIONS = 4
-THRESHOLD = 1.5
+THRESHOLD = 3.0  # about one event in a thousand
 COMMIT_SECONDS = 1.0
 BATCH_ROWS_MAX = 2_000
 

@@ -14,18 +14,12 @@ from farshore.agents.scorer import make_scorer
 from farshore.agents.settings import load_settings
 from farshore.streams.packages.loader import load_package
 
-_LOOK_SECONDS = 0.002
+_LOOK_SECONDS = 0.005
 
 
 def settled() -> int:
-    return int(
-        sum(
-            sample.value
-            for family in metrics.EVENTS.collect()
-            for sample in family.samples
-            if sample.name.endswith("_total")
-        )
-    )
+    """Events whose results are acknowledged; every event of the job can be scored."""
+    return int(metrics.EVENTS.labels("scored")._value.get())
 
 
 async def main() -> None:

@@ -10,7 +10,7 @@ msgspec does not look at the UTF-8 of members it skips; that is checked here.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Annotated, Final, cast
 
 import msgspec
@@ -25,6 +25,11 @@ __all__ = ["TypedReader", "typed_reader"]
 _FEATURES_MAX: Final = 4_096
 """Beyond it the types themselves would cost more than they save."""
 
+_first_byte: Final = itemgetter(0)
+_last_byte: Final = itemgetter(-1)
+_OPENING: Final = {ord("{")}
+_CLOSING: Final = {ord("}")}
+
 _Row = Callable[[object], Iterable[float]]
 
 
@@ -38,10 +43,15 @@ class TypedReader:
 
     def read(self, values: Sequence[bytes], keys: Sequence[bytes | None]) -> CleanRows | None:
         """See CleanReader."""
+        if b"" in values:
+            return None
         joined = b"\n".join(values)
-        boundaries = len(values) - 1
         # Each newline is a boundary, and at each boundary one object ends and the next begins.
-        as_lines = joined.count(b"\n") == boundaries == joined.count(b"}\n{")
+        as_lines = (
+            joined.count(b"\n") == len(values) - 1
+            and set(map(_first_byte, values)) == _OPENING
+            and set(map(_last_byte, values)) == _CLOSING
+        )
         try:
             if not joined.isascii():
                 joined.decode()
