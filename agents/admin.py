@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
 from ..schemas.topics import Role, TopicSpec, topic_specs
 from .errors import BrokerAbsentError, TopicError
@@ -49,7 +49,10 @@ async def connect_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
-    except (KafkaError, OSError) as error:
+    except (KafkaConnectionError, OSError):
+        await admin.close()
+        raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}") from None
+    except KafkaError as error:
         await admin.close()
         raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}: {_first_line(error)}") from None
     try:

@@ -30,7 +30,7 @@ __all__ = ["prepare_site", "run_worker"]
 log = logging.getLogger(__name__)
 
 BROKER_RETRY_SECONDS_MIN: Final = 0.5
-BROKER_RETRY_SECONDS_MAX: Final = 10.0
+BROKER_RETRY_SECONDS_MAX: Final = 5.0
 STOP_SECONDS_MAX: Final = 8.0
 LINGER_SECONDS_MAX: Final = 1.0
 

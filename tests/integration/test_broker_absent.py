@@ -1,0 +1,44 @@
+"""Workers started before their broker: one line, then patience; told to stop, they stop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from farshore.agents.receipts import count_site
+from farshore.local.broker import BrokerSettings, EmbeddedBroker
+from farshore.local.ports import free_ports
+
+from ..site import EventSource, Site, until
+
+pytestmark = pytest.mark.broker
+
+
+async def test_a_worker_waits_for_its_broker_with_one_line_and_then_works(
+    topic_prefix: str, tmp_path: Path, package: Path
+) -> None:
+    (port,) = free_ports(1)
+    site = Site(f"127.0.0.1:{port}", topic_prefix, tmp_path, package)
+    broker = EmbeddedBroker(BrokerSettings(port=port))
+    try:
+        waiting, unneeded = site.launch("score"), site.launch("score")
+        for worker in (waiting, unneeded):
+            await until(lambda worker=worker: "no Kafka broker answers" in worker.log, "told")
+        assert await unneeded.stop(seconds_max=10) < 10
+        await asyncio.sleep(4)  # several more tries, none of which is news
+        assert len(waiting.log.splitlines()) == 1
+        await asyncio.to_thread(broker.start)
+        await waiting.working()
+        await site.publish(EventSource(seed=41).take(500))
+        await site.scored()
+        assert (await count_site(site.settings)).receipt().scored == 500
+        assert waiting.log.count("no Kafka broker answers") == 1
+        assert waiting.log.count("Kafka answers after") == 1
+        assert site.bootstrap in waiting.log
+        assert "Traceback" not in waiting.log + unneeded.log
+        await waiting.stop()
+    finally:
+        await asyncio.to_thread(site.end_workers)
+        await asyncio.to_thread(broker.stop)
