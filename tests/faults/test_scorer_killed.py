@@ -43,7 +43,7 @@ async def test_a_scorer_killed_again_and_again_under_load_loses_and_forgets_noth
 ) -> None:
     choice = random.Random(seed)
     async with site.load(EventSource(seed=seed), events_per_second=3_000) as load:
-        for _ in range(3):
+        for _ in range(2):
             scorer = await site.start("score", **SHORT_SESSION)
             await asyncio.sleep(choice.uniform(0.0, 3.0))
             scorer.kill()

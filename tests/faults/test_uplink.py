@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 
 import orjson
 import pytest
 
 from farshore.local.eventhubs import FaultKind
-from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN
 
 from ..site import Site, Worker, stored_in, until, values_of
 
@@ -58,7 +56,7 @@ def uplink_lines(worker: Worker) -> list[str]:
     ]
 
 
-async def test_an_uplink_that_is_down_at_start_and_comes_up_costs_nothing_but_time(site: Site) -> None:
+async def test_an_uplink_that_is_down_at_start_and_again_later_costs_nothing_but_time(site: Site) -> None:
     assert site.hub is not None
     await site.hub.fault(FaultKind.REFUSE)
     bridge = await site.start("bridge")
@@ -67,22 +65,16 @@ async def test_an_uplink_that_is_down_at_start_and_comes_up_costs_nothing_but_ti
     assert uplink_lines(bridge) == ["offline"]
     await site.hub.clear()
     assert await check_all_delivered(site, COUNT) == 0
-    assert uplink_lines(bridge) == ["offline", "online"]
-    await bridge.stop()
-
-
-async def test_an_uplink_refused_in_the_middle_is_two_lines_in_the_log(site: Site) -> None:
-    assert site.hub is not None
-    bridge = await site.start("bridge")
-    await site.publish_anomalies(range(COUNT // 2))
-    await until(lambda: site.hub.stats().events > 0, "some delivered")
+    lost_at = bridge.metric("farshore_uplink_attempts_total", result="lost")
     await site.hub.fault(FaultKind.REFUSE)
-    await site.publish_anomalies(range(COUNT // 2, COUNT))
-    await until(lambda: bridge.metric("farshore_uplink_attempts_total", result="lost") >= 4, "attempts lost")
+    await site.publish_anomalies(range(COUNT, 2 * COUNT))
+    await until(
+        lambda: bridge.metric("farshore_uplink_attempts_total", result="lost") >= lost_at + 4, "lost again"
+    )
     await site.hub.clear()
-    repeats = await check_all_delivered(site, COUNT)
-    assert repeats <= largest_batch(values_of(await site.records(site.settings.topic_deliveries)))
-    assert uplink_lines(bridge) == ["online", "offline", "online"]
+    assert await check_all_delivered(site, 2 * COUNT) == 0
+    assert uplink_lines(bridge) == ["offline", "online"] * 2
+    await bridge.stop()
 
 
 async def test_a_black_hole_longer_than_the_poll_interval_does_not_end_the_bridge(site: Site) -> None:
@@ -114,36 +106,6 @@ async def test_a_black_hole_longer_than_the_poll_interval_does_not_end_the_bridg
     assert uplink_lines(bridge) == ["online", "offline", "online"]
 
 
-def largest_batch(deliveries: list[dict[str, str]]) -> int:
-    return max(Counter(delivery["batch"] for delivery in deliveries).values())
-
-
-async def test_a_lost_acknowledgement_repeats_one_batch_and_no_more(site: Site) -> None:
-    assert site.hub is not None
-    lost = 3
-    bridge = await site.start("bridge")
-    await site.hub.fault(FaultKind.DROP_AFTER_STORE, lost)
-    for first in range(0, COUNT, 20):
-        await site.publish_anomalies(range(first, first + 20))
-    repeats = await check_all_delivered(site, COUNT)
-    deliveries = values_of(await site.records(site.settings.topic_deliveries))
-    assert bridge.metric("farshore_uplink_attempts_total", result="lost") == lost
-    assert 0 < repeats <= lost * largest_batch(deliveries)
-
-
-async def test_a_busy_service_is_left_alone_for_as_long_as_it_asks(site: Site) -> None:
-    assert site.hub is not None
-    bridge = await site.start("bridge")
-    await site.hub.fault(FaultKind.BUSY, 2)
-    await site.publish_anomalies(range(20))
-    began = time.monotonic()
-    await until(lambda: "uplink throttled" in bridge.log, "throttled")
-    assert await check_all_delivered(site, 20) == 0
-    assert time.monotonic() - began >= 2 * BUSY_SECONDS_MIN - 1
-    assert bridge.metric("farshore_uplink_attempts_total", result="busy") == 2
-    assert uplink_lines(bridge) == ["throttled", "online"]
-
-
 async def test_a_bridge_killed_in_mid_delivery_and_while_the_uplink_is_away_loses_nothing(
     site: Site, seed: int
 ) -> None:
@@ -153,10 +115,10 @@ async def test_a_bridge_killed_in_mid_delivery_and_while_the_uplink_is_away_lose
     await site.publish_anomalies(range(count))
     # So slow a line that a batch takes about a second: kills strike in the middle of deliveries.
     await site.hub.fault(FaultKind.BANDWIDTH_LIMIT, bytes_per_second=60_000)
-    for _ in range(2):
-        bridge = await site.start("bridge", kafka_session_timeout_seconds="6")
-        await asyncio.sleep(choice.uniform(0.2, 2.5))
-        bridge.kill()
+    bridge = await site.start("bridge", kafka_session_timeout_seconds="6")
+    await until(lambda: site.hub.stats().connections_accepted > 0, "connected")
+    await asyncio.sleep(choice.uniform(0.5, 4.0))
+    bridge.kill()
     await site.hub.fault(FaultKind.REFUSE)
     bridge = await site.start("bridge", kafka_session_timeout_seconds="6")
     await until(lambda: bridge.metric("farshore_uplink_attempts_total", result="lost") >= 1, "lost")
