@@ -86,7 +86,8 @@ class Outbox:
         acknowledged = await self._producer().send_batch(builder, topic, partition)
         done, _ = await asyncio.wait({acknowledged}, timeout=SILENCE_SECONDS_MAX)
         if not done:
-            self.state.down((topic, partition), f"silent for {SILENCE_SECONDS_MAX:g} s")
+            reason = f"silent for {SILENCE_SECONDS_MAX:g} s"
+            self.state.down((topic, partition), reason, seconds_ago=SILENCE_SECONDS_MAX)
         await acknowledged
 
     def new_batch(self) -> BatchBuilder:
@@ -116,10 +117,10 @@ class BrokerState:
         self._since = 0.0
         self._failing: set[tuple[str, int]] = set()
 
-    def down(self, lane: tuple[str, int], reason: str) -> None:
-        """An attempt failed."""
+    def down(self, lane: tuple[str, int], reason: str, *, seconds_ago: float = 0.0) -> None:
+        """An attempt that began `seconds_ago` came to nothing so far."""
         if not self._failing:
-            self._since = self._clock()
+            self._since = self._clock() - seconds_ago
             log.warning("Kafka does not acknowledge results (%s); trying on, nothing is lost", reason)
         self._failing.add(lane)
 

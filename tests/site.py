@@ -242,10 +242,10 @@ class Site:
         values = self.values | more
         return clean | {PREFIX + name.upper(): value for name, value in values.items()}
 
-    def launch(self, command: str, **more: str) -> Worker:
+    def launch(self, command: str, *arguments: str, **more: str) -> Worker:
         """Start `score` or `bridge` and do not wait."""
         log = self.folder / f"{len(self.workers)}-{command}.log"
-        worker = Worker([command], self.environment(**more), log)
+        worker = Worker([command, *arguments], self.environment(**more), log)
         self.workers.append(worker)
         return worker
 
