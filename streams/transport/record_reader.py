@@ -46,7 +46,8 @@ async def take_batches(
 ) -> dict[TopicPartition, PartitionBatch]:
     """What is there, at once, or else what comes within the time.
 
-    Whole record batches are taken, so it may be one of them more than `rows_max`. Raises what the fetcher met. The steps are those of Fetcher.fetched_records.
+    Whole record batches are taken, so it may be one of them more than `rows_max`. Raises what the fetcher
+    met. The steps are those of Fetcher.fetched_records.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:

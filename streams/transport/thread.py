@@ -1,13 +1,16 @@
-"""The reading half of the consumer, in Faust's own consumer thread, with its own loop.
+"""The reading half of the consumer. Faust runs it in a thread with its own loop; here it shares the app's.
+
+Between two threads every poll would wait for the interpreter's lock, up to its switching interval, while the
+other one scores. One loop has nothing to wait for; a run of the model holds up heartbeats no longer than it
+takes, and aiokafka's own timers are generous.
 
 Guarantees: no call waits for an absent broker longer than its own limit; an error of the group coordination
 that does not mend itself is raised by the next poll instead of leaving the worker silent.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -18,7 +21,8 @@ from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStat
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
-from mode.threads import QueueServiceThread, WorkerThread
+from mode import Service
+from mode.utils.futures import maybe_async
 
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
@@ -44,23 +48,49 @@ class Poll:
     positions: Mapping[TP, int]
 
 
-class _ReportedThread(WorkerThread):
-    """A thread whose errors the service has already reported: no second report on stderr."""
-
-    def run(self) -> None:
-        with contextlib.suppress(Exception):
-            super().run()
-
-
 class BatchConsumerThread(AIOKafkaConsumerThread):
     """Polls, commits and seeks for one worker."""
 
     logger = SERVICE_LOG
-    Worker = _ReportedThread
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, thread_loop=asyncio.get_running_loop(), **kwargs)
         self._commit_refused: str | None = None
+
+    # -- a service like any other, where Faust has a thread
+
+    async def start(self) -> None:
+        """Connect, in this loop."""
+        self._thread_started.set()
+        await self._default_start()
+
+    async def stop(self) -> None:
+        """Leave the group and close the connections."""
+        if self._started.is_set():
+            await Service.stop(self)
+
+    async def on_stop(self) -> None:
+        """What Faust does at the end of the thread."""
+        await self.on_thread_stop()
+        self._shutdown.set()
+
+    def _stopped_set(self) -> None:
+        self._stopped.set()
+
+    async def _stop_children(self) -> None:
+        await self._default_stop_children()
+
+    async def _stop_futures(self) -> None:
+        await self._default_stop_futures()
+
+    async def _stop_exit_stacks(self) -> None:
+        await self._default_stop_exit_stacks()
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `fun` here and now; Faust's signature, hence Any."""
+        return await maybe_async(fun(*args, **kwargs))
+
+    # -- reading
 
     async def on_start(self) -> None:
         """Connect; a broker that is away just now gets as long as one request may take."""
@@ -79,16 +109,12 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 
     async def on_thread_stop(self) -> None:
         """Leave the group; an absent broker hears nothing of it and times the member out."""
-        await QueueServiceThread.on_thread_stop(self)
         if self._consumer is not None:
             # A task of its own: aiokafka lets the cancellations of its own tasks out as if they were ours.
             closing = asyncio.ensure_future(self._consumer.stop())
             await asyncio.wait({closing}, timeout=_CLOSE_SECONDS_MAX)
             if closing.done() and not closing.cancelled():
                 closing.exception()  # told to nobody: the worker is leaving
-
-    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
-        """Faust prints a traceback here; the app that hears of the crash tells it once."""
 
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:
         settings = self.app.conf
