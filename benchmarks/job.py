@@ -1,8 +1,8 @@
 """The job that every contender does, and the protocol between them and `run.py`.
 
 Job: read JSON events of about 270 bytes with 16 features from a topic of 4 partitions, score each with an
-ONNX autoencoder (mean squared error), write one JSON result an event, keyed alike, to a second topic; at least
-once, `acks=all`, offsets committed every second after the results are acknowledged.
+ONNX autoencoder (mean squared error), write one JSON result an event, keyed alike, to a second topic; at
+least once, `acks=all`, offsets committed every second after the results are acknowledged.
 
 A contender is a program. It gets BOOTSTRAP, IN_TOPIC, OUT_TOPIC, PACKAGE and N in the environment, reads from
 the earliest offset, and prints one JSON line once N results are acknowledged.

@@ -1,9 +1,9 @@
 """Our worker as a peer of an outside harness, whose records have members of other names.
 
 The harness gives BOOTSTRAP, IN_TOPIC, OUT_TOPIC, MODEL and N in the environment. Its events are
-`{"device_id", "ts", "readings"}`, its results `{"device_id", "ts", "score", "anomaly"}`; its model flattens its
-output to (rows x features, 1), which a package may not, so one Reshape is added behind it. TIME_UNIT=us for
-events that are stamped in microseconds. Everything else is the worker as it is shipped.
+`{"device_id", "ts", "readings"}`, its results `{"device_id", "ts", "score", "anomaly"}`; its model flattens
+its output to (rows x features, 1), which a package may not, so one Reshape is added behind it. TIME_UNIT=us
+for events that are stamped in microseconds. Everything else is the worker as it is shipped.
 """
 
 import asyncio
