@@ -86,7 +86,8 @@ async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
     app = make()
     lag = asyncio.create_task(LagExporter.of(settings, app.note_lags).run(), name="lag")
     try:
-        await app.start()
+        if not await _until(stop, app.start(), app.ended) or app.ended.is_set():
+            return 0 if app.fatal is None else 1
         log.info("site %s is working as a member of group %s", settings.site, app.conf.id)
         await _first(stop, app.ended)
     except KafkaError as error:
@@ -100,11 +101,12 @@ async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
     return 0 if app.fatal is None else 1
 
 
-async def _until(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
-    """Whether `work` was done before `stop` was set; its errors pass."""
-    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
+async def _until(stop: asyncio.Event, work: Coroutine[object, object, None], *ends: asyncio.Event) -> bool:
+    """Whether `work` was done before `stop` or one of `ends` was set; its errors pass."""
+    task = asyncio.create_task(work)
+    ended = asyncio.create_task(_first(stop, *ends))
+    await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
     if not task.done():
         task.cancel()
         return False

@@ -16,10 +16,11 @@ and would keep it from joining again.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.types import TP
+from mode import Service
 from mode.utils.futures import notify
 
 from .app import SERVICE_LOG, BatchApp
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from faust.types.transports import TPorTopicSet
 
 __all__ = ["BatchConsumer"]
+
+_WATCH_SECONDS: Final = 1.0
 
 
 class BatchConsumer(AIOKafkaConsumer):
@@ -217,6 +220,13 @@ class BatchConsumer(AIOKafkaConsumer):
         self.ledger.forget(self.assignment())
         self._room.set()
         await self._thread.rewind()
+
+    @Service.task
+    async def _watch_group(self) -> None:
+        # A worker that never got an assignment does not poll, so that polls cannot tell it of a refusal.
+        while not self.should_stop:
+            await self.sleep(_WATCH_SECONDS)
+            await self._thread.raise_group_error()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's own stall detector cannot tell a paused worker from a stuck one: liveness does that."""

@@ -5,7 +5,7 @@ other one scores. One loop has nothing to wait for; a run of the model holds up 
 takes, and aiokafka's own timers are generous.
 
 Guarantees: no call waits for an absent broker longer than its own limit; an error of the group coordination
-that does not mend itself is raised by the next poll instead of leaving the worker silent.
+that does not mend itself is raised within seconds instead of leaving the worker silent.
 """
 
 import asyncio
@@ -151,11 +151,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
     ) -> Poll:
         if not self.consumer.flow_active:
             return Poll({}, {})
-        # Errors of joining, heartbeats and fetching lie here until somebody asks; Faust never does.
-        consumer._coordinator.check_errors()
         fetcher = consumer._fetcher
-        if fetcher._fetch_task.done():
-            fetcher._fetch_task.result()
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
@@ -171,6 +167,18 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         assignment = consumer._subscription.subscription.assignment
         state = assignment.state_value(tp) if assignment is not None and tp in assignment.tps else None
         return None if state is None or not state.has_valid_position else int(state.position)
+
+    async def raise_group_error(self) -> None:
+        """Raise what joining, heartbeats or fetching met and cannot mend; Faust never asks for it."""
+        await self.call_thread(self._raise_group_error)
+
+    async def _raise_group_error(self) -> None:
+        consumer = self._consumer
+        if consumer is None or consumer._closed or consumer._fetcher is None:
+            return
+        consumer._coordinator.check_errors()
+        if consumer._fetcher._fetch_task.done():
+            consumer._fetcher._fetch_task.result()
 
     async def keep_alive(self) -> None:
         """Count as a poll without taking records: the group coordinator sees a live member."""

@@ -12,7 +12,9 @@ pytestmark = pytest.mark.broker
 
 
 async def test_nothing_is_committed_while_results_are_not_acknowledged(site: Site) -> None:
-    scorer = await site.start("score")
+    # aiokafka looks for the leader of a vanished topic for as long as one request may take.
+    limits = {"kafka_request_timeout_seconds": "8", "kafka_session_timeout_seconds": "6"}
+    scorer = await site.start("score", **limits)
     # A topic taken away under the worker's feet: anomalies are acknowledged, scored records are not.
     async with site.admin() as admin:
         await admin.delete_topics([site.settings.topic_scored])
