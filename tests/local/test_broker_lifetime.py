@@ -19,8 +19,10 @@ from farshore.local.guarded_process import GuardedProcess
 END_SECONDS_MAX = 15.0
 
 BROKER_OWNER = """
-import time
+import signal, time
 from farshore.local.broker import EmbeddedBroker
+# As in a terminal: a shell starts its background jobs, such as these tests may be, with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with EmbeddedBroker() as broker:
     print(broker.pid, broker.folder, flush=True)
     time.sleep(120)
