@@ -4,22 +4,30 @@ What makes a sum fail: an event below the scorer's commit without an outcome; an
 aside; an anomaly below the bridge's commit without an outcome; a scored anomaly that is not in the store.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from ..schemas.receipt import Receipt
 from ..schemas.records import Outcome
 from ..streams.scoring.codec import decode
 from .admin import connect_admin
+from .errors import BrokerAbsentError
 from .settings import Settings
 from .topic_reader import TopicReader, open_reader
 
 __all__ = ["SiteCount", "count_site"]
 
 Position = tuple[int, int]
+
+COORDINATOR_SECONDS_MAX: Final = 20.0
+_RETRY_SECONDS: Final = 0.2
 
 
 @dataclass(slots=True)
@@ -93,7 +101,17 @@ async def count_site(settings: Settings) -> SiteCount:
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str, topic: str) -> dict[int, int]:
-    answer: Mapping[TopicPartition, object] = await admin.list_consumer_group_offsets(group)
+    """The group's commits; waits for its coordinator, which the first group of a broker has to make."""
+    deadline = monotonic() + COORDINATOR_SECONDS_MAX
+    while True:
+        try:
+            answer: Mapping[TopicPartition, object] = await admin.list_consumer_group_offsets(group)
+        except KafkaError as error:
+            if not error.retriable or monotonic() > deadline:
+                raise BrokerAbsentError(f"the commits of group {group!r} cannot be read: {error}") from None
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            break
     return {
         part.partition: int(getattr(committed, "offset", -1))
         for part, committed in answer.items()

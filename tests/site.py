@@ -7,25 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-from azure.eventhub.aio import EventHubConsumerClient
-from prometheus_client.parser import text_string_to_metric_families
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from farshore.agents.admin import connect_admin, ensure_topics, site_topics
 from farshore.agents.errors import FarshoreError
@@ -33,168 +26,25 @@ from farshore.agents.receipts import SiteCount, count_site
 from farshore.agents.settings import PREFIX, Settings
 from farshore.agents.topic_reader import open_reader
 from farshore.local.eventhubs import EventHubsStandIn
-from farshore.local.eventhubs.decode import decode_value
-from farshore.local.eventhubs.values import Described
-from farshore.local.sample import write_sample_package
 
-FEATURES = ("flow", "pressure", "temperature", "vibration")
-WAIT_SECONDS_MAX = 90.0
-LOOK_SECONDS = 0.2
-DATA_SECTION = 0x75  # of an AMQP message
-WORKING = "is working as a member of group"
+from .site_events import FEATURES, EventSource, Load, anomaly_record, make_package
+from .site_hub import read_hub, stored_in
+from .site_worker import WAIT_SECONDS_MAX, WORKING, Worker, until
 
-
-async def until(
-    look: Callable[[], Awaitable[bool] | bool], what: str, seconds_max: float = WAIT_SECONDS_MAX
-) -> None:
-    """Wait until `look` says yes."""
-    deadline = time.monotonic() + seconds_max
-    while True:
-        answer = look()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        assert time.monotonic() < deadline, f"after {seconds_max:g} s: not yet {what}"
-        await asyncio.sleep(LOOK_SECONDS)
-
-
-def make_package(folder: Path) -> Path:
-    """The sample model for FEATURES, fitted to normal rows around 0."""
-    rows = np.random.default_rng(7).normal(size=(2_000, len(FEATURES)))
-    return write_sample_package(folder, rows, FEATURES, name="sample", version="1")
-
-
-def anomaly_record(number: int, readings: int = 4) -> dict[str, Any]:
-    """A record of the store that is all made up but valid; some 20 bytes a reading and 400 more."""
-    return {
-        "id": f"{number:032x}",
-        "site": "north",
-        "device": f"pump-{number % 8}",
-        "time": 1_700_000_000_000 + number,
-        "score": 50.0,
-        "threshold": 1.0,
-        "severity": "high",
-        "model": "sample@1",
-        "model_digest": "sha256:" + "0" * 64,
-        "contributions": None,
-        "readings": {f"reading-{index:06}": 40.0 for index in range(readings)},
-        "source": {"topic": "events", "partition": number % 4, "offset": number},
-        "detected_at": 1_700_000_000_000,
-    }
-
-
-class EventSource:
-    """Events of some devices, seeded; `anomaly_share` of them far outside of what is normal."""
-
-    def __init__(self, seed: int = 1, devices: int = 12, anomaly_share: float = 0.03) -> None:
-        self._random = np.random.default_rng(seed)
-        self._devices = devices
-        self._anomaly_share = anomaly_share
-        self._made = 0
-
-    def take(self, count: int) -> list[tuple[bytes, bytes]]:
-        """Key and value of the next events."""
-        rows = self._random.normal(size=(count, len(FEATURES)))
-        rows[self._random.random(count) < self._anomaly_share] += 40.0
-        events = []
-        for row in rows.tolist():
-            device = f"pump-{self._made % self._devices}"
-            value = {
-                "device": device,
-                "time": 1_700_000_000_000 + self._made,
-                "readings": dict(zip(FEATURES, row, strict=True)),
-            }
-            events.append((device.encode(), orjson.dumps(value)))
-            self._made += 1
-        return events
-
-
-class Worker:
-    """One worker process; its log is a file."""
-
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self.log_path = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "farshore.agents.commands", *command],
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def log(self) -> str:
-        """Everything it has printed."""
-        return self.log_path.read_text("utf-8", "replace")
-
-    def lines(self, *levels: str) -> list[str]:
-        """Log lines of these levels, without their time."""
-        return [
-            line.split(" ", 2)[-1]
-            for line in self.log.splitlines()
-            if any(f" {level} " in line for level in levels)
-        ]
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The value of one metric now; 0 where it has none yet."""
-        port = re.findall(r"metrics on port (\d+)", self.log)[-1]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-        samples = (sample for family in families for sample in family.samples)
-        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives."""
-        return self.process.poll() is None
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-    async def stop(self, seconds_max: float = 10.0) -> float:
-        """SIGTERM; returns the seconds it took and insists on exit code 0 within `seconds_max`."""
-        started = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        code = await self.ended(seconds_max)
-        assert code == 0, f"exit code {code}:\n{self.log}"
-        return time.monotonic() - started
-
-    async def ended(self, seconds_max: float = WAIT_SECONDS_MAX) -> int:
-        """The exit code, once there is one."""
-        await until(lambda: not self.running, f"ended; its log:\n{self.log}", seconds_max)
-        return int(self.process.returncode)
-
-    async def working(self, seconds_max: float = WAIT_SECONDS_MAX) -> None:
-        """Wait until the worker says that it works."""
-
-        def look() -> bool:
-            assert self.running, f"ended with {self.process.returncode}:\n{self.log}"
-            return WORKING in self.log
-
-        await until(look, f"working; its log:\n{self.log}", seconds_max)
-
-
-class Load:
-    """Publishes events of a source until told to stop."""
-
-    def __init__(self, producer: AIOKafkaProducer, topic: str, source: EventSource, rate: int) -> None:
-        self._producer = producer
-        self._topic = topic
-        self._source = source
-        self._rate = rate
-        self.stopping = False
-        self.published = 0
-
-    async def run(self) -> None:
-        """One tenth of a second's events at a time."""
-        while not self.stopping:
-            events = self._source.take(self._rate // 10)
-            sent = [await self._producer.send(self._topic, value, key=key) for key, value in events]
-            await asyncio.gather(*sent)
-            self.published += len(sent)
-            await asyncio.sleep(0.1)
+__all__ = [
+    "FEATURES",
+    "WORKING",
+    "EventSource",
+    "Load",
+    "Site",
+    "Worker",
+    "anomaly_record",
+    "make_package",
+    "open_site",
+    "stored_in",
+    "until",
+    "values_of",
+]
 
 
 @dataclass
@@ -340,9 +190,12 @@ class Site:
         )
 
     async def members(self, group: str) -> list[str]:
-        """The ids of a stable group's members; empty while it rebalances."""
-        async with self.admin() as admin:
-            (answer,) = await admin.describe_consumer_groups([group])
+        """The ids of a stable group's members; empty while it rebalances or has no coordinator yet."""
+        try:
+            async with self.admin() as admin:
+                (answer,) = await admin.describe_consumer_groups([group])
+        except GroupCoordinatorNotAvailableError:
+            return []  # the first group of a broker
         _, _, state, _, _, members, *_ = answer.groups[0]
         return sorted(member[0] for member in members) if state == "Stable" else []
 
@@ -402,48 +255,6 @@ class Site:
         """Everything stored in the hub, read back with the SDK; `partition_id` is set on each event."""
         assert self.hub is not None
         return await read_hub(self.hub)
-
-
-def stored_in(hub: EventHubsStandIn) -> list[tuple[int, bytes]]:
-    """Partition and body of everything in the hub's memory, in order: quicker than the SDK."""
-    bodies: list[tuple[int, bytes]] = []
-    for name, partition in hub.hub.partitions.items():
-        for event in partition.read(0, 1_000_000):
-            position = 0
-            while position < len(event.data):
-                section, position = decode_value(event.data, position)
-                if isinstance(section, Described) and section.descriptor == DATA_SECTION:
-                    assert isinstance(section.value, bytes)
-                    bodies.append((int(name), section.value))
-    return bodies
-
-
-async def read_hub(hub: EventHubsStandIn) -> list[Any]:
-    """Everything stored in `hub`, by partition in order."""
-    expected = hub.stats().events
-    events: list[Any] = []
-    enough = asyncio.Event()
-
-    async def take(context: Any, batch: list[Any]) -> None:
-        for event in batch:
-            event.partition_id = context.partition_id
-            events.append(event)
-        if len(events) >= expected:
-            enough.set()
-
-    client = EventHubConsumerClient.from_connection_string(hub.connection_string, "$Default")
-    options = {"starting_position": "-1", "max_wait_time": 1, "max_batch_size": 1_000, "prefetch": 2_000}
-    reading = asyncio.ensure_future(client.receive_batch(take, **options))
-    try:
-        if expected:
-            async with asyncio.timeout(30):
-                await enough.wait()
-    finally:
-        reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await reading
-        await client.close()
-    return sorted(events, key=lambda event: (event.partition_id, event.sequence_number))
 
 
 @asynccontextmanager

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from farshore.agents.receipts import SiteCount
+from farshore.agents.receipts import SiteCount, count_site
+from farshore.local.broker import EmbeddedBroker
 from farshore.schemas.records import Outcome
+
+from ..site import EventSource, Site
 
 
 def good() -> SiteCount:
@@ -84,3 +89,17 @@ def test_every_outcome_has_its_line(outcome: Outcome) -> None:
     assert receipt.as_dict()[name] == before.as_dict()[name] + 1
     assert receipt.waiting == 0
     assert receipt.anomalies_add_up
+
+
+@pytest.mark.broker
+async def test_a_site_that_nobody_has_worked_on_is_counted_as_unread(
+    topic_prefix: str, tmp_path: Path
+) -> None:
+    """On a broker of its own: before the first group there is no coordinator to ask for commits."""
+    with EmbeddedBroker() as broker:
+        site = Site(broker.bootstrap, topic_prefix, tmp_path, tmp_path)
+        await site.make_topics()
+        await site.publish(EventSource(seed=71).take(100))
+        receipt = (await count_site(site.settings)).receipt()
+    assert receipt.adds_up
+    assert (receipt.events, receipt.unread) == (100, 100)
