@@ -123,7 +123,8 @@ def topic_specs(
             names.scored,
             Cleanup.DELETE,
             partitions,
-            {**durable, "retention.ms": str(7 * _DAY_MS)},
+            # A scored record carries the event's key, which may be as large as the event.
+            {**durable, "retention.ms": str(7 * _DAY_MS), **record_size},
         ),
         spec(Role.ANOMALIES, names.anomalies, Cleanup.COMPACT, partitions, {**compacted, **record_size}),
         spec(Role.DELIVERIES, names.deliveries, Cleanup.COMPACT, partitions, compacted),
