@@ -75,6 +75,9 @@ class WorkerApp(BatchApp):
         for listener in self.lag_listeners:
             listener(lags)
 
+    def _create_directories(self) -> None:
+        """No tables, so no folder: a worker must start where it may not write."""
+
     def close_with(self, close: Callable[[], Awaitable[None]]) -> None:
         """Call `close` when the app stops, after the last batches are settled."""
         self._closers.append(close)

@@ -178,7 +178,7 @@ def _check_file(config: Path) -> None:
             names = set(tomllib.load(file))
     except OSError as error:
         raise SettingsError(f"--config {config} cannot be read: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"--config {config} is no TOML: {error}") from None
     unknown = sorted(names - set(Settings.model_fields))
     if unknown:

@@ -131,3 +131,10 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert settings.topics.events == "events"
     assert settings.topics.dead_letters == "dead-letters"
     assert settings.metrics_port == 9464
+
+
+def test_a_file_that_is_no_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "farshore.toml"
+    file.write_bytes(b'site = "\xff"\n')
+    with pytest.raises(SettingsError, match="is no TOML"):
+        load_settings(file)
