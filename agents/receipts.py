@@ -1,7 +1,9 @@
 """Counts the receipt from the topics, by distinct source position and anomaly id, never from counters.
 
 What makes a sum fail: an event below the scorer's commit without an outcome; an event both scored and set
-aside; an anomaly below the bridge's commit without an outcome; a scored anomaly that is not in the store.
+aside; an anomaly below the bridge's commit without an outcome. A scored anomaly that is not in the store
+leaves both sums as they are; `store_is_complete` tells it. Not told yet: events that retention took before
+they were read, once the scorer's commit has passed them.
 """
 
 import asyncio
@@ -148,7 +150,10 @@ async def _count_anomalies(reader: TopicReader, topic: str, count: SiteCount) ->
         for record in records:
             identity = record.key.decode()
             if record.value is None:
-                continue  # settled and past its local retention; it still counts by its outcome
+                # A tombstone: the anomaly has left the store, whatever of it is not compacted yet.
+                count.anomalies.pop(identity, None)
+                count.anomaly_sources.pop(identity, None)
+                continue
             value = decode(record.value)
             assert isinstance(value, dict)
             count.anomalies[identity] = (record.partition, record.offset)

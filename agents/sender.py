@@ -83,13 +83,13 @@ class Sender:
 
     async def _send_some(self, waiting: list[_Anomaly], lane: int, outcomes: Outcomes) -> int:
         """Send as many as fit one batch; returns how many of `waiting` are settled."""
-        limit, count = len(waiting), 0
+        limit = len(waiting)
         while True:
             await self._await_turn()
+            count = 0
             try:
                 await self._uplink.connect()
                 packed = self._uplink.new_batch(lane)
-                count = 0
                 while count < limit and append(packed, waiting[count].body):
                     count += 1
                 if count == 0:
@@ -102,7 +102,11 @@ class Sender:
                 self._note("too-large")
                 if count == 1:
                     return _set_aside(waiting[0], outcomes, str(too_large))
-                limit = count // 2
+                if count == 0:
+                    # Refused before anything was sent, so of no anomaly's size: another failure of the link.
+                    self.breaker.failed(str(too_large))
+                else:
+                    limit = count // 2
             except UplinkLostError as lost:
                 self._note("lost")
                 self.breaker.failed(str(lost))

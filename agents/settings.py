@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     topic_scored: TopicName = Field("scored", description="Output: one scored record an event.")
     topic_anomalies: TopicName = Field("anomalies", description="The durable store of anomalies.")
     topic_deliveries: TopicName = Field("deliveries", description="The outcome of each delivery.")
-    topic_audit: TopicName = Field("audit", description="What left, gaps, receipts.")
+    topic_audit: TopicName = Field("audit", description="What left, gaps, receipts; made, not written yet.")
     topic_dead_letters: TopicName = Field("dead-letters", description="Events that cannot be scored.")
     topic_models: TopicName = Field("models", description="Which model package the site runs.")
     topic_partitions: int = Field(4, ge=1, le=10_000, description="Partitions of topics that are created.")

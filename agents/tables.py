@@ -4,9 +4,12 @@ import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..streams.tabular import TableError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 __all__ = ["open_table"]
 
@@ -64,7 +67,7 @@ def _parquet(path: Path) -> Iterator[tuple[Sequence[str], Rows]]:
         raise TableError(f"{path} is no Parquet file: {error}") from None
 
 
-def _parquet_rows(file: object) -> Rows:
-    for batch in file.iter_batches(batch_size=_PARQUET_ROWS):  # type: ignore[attr-defined]
+def _parquet_rows(file: "ParquetFile") -> Rows:
+    for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
         columns = [column.to_pylist() for column in batch.columns]
         yield from zip(*columns, strict=True)

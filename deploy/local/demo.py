@@ -84,7 +84,6 @@ class _Progress:
     published: int = 0
     faulty: set[tuple[str, int]] = field(default_factory=set)
     seconds_scoring: float = 0.0
-    anomalies_before: float = 0.0
 
 
 class _Demo:

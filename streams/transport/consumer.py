@@ -229,4 +229,4 @@ class BatchConsumer(AIOKafkaConsumer):
             await self._thread.raise_group_error()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's own stall detector cannot tell a paused worker from a stuck one: liveness does that."""
+        """Faust's own stall detector cannot tell a paused worker from a stuck one, so it says nothing."""

@@ -15,12 +15,12 @@ class TransportSettings:
       one poll <= fetch_bytes_max, or a single record larger than that
     """
 
+    poll_rows_max: int
+    outstanding_bytes_max: int
     isolation_level: str = "read_committed"
     offset_reset: str = "earliest"
     fetch_bytes_max: int = 16 * 1024 * 1024
     partition_fetch_bytes_max: int = 2 * 1024 * 1024
-    poll_rows_max: int = 8_000
-    outstanding_bytes_max: int = 64 * 1024 * 1024
     outstanding_batches_max: int = 256
     revoke_wait_seconds_max: float = 3.0
     stop_wait_seconds_max: float = 2.0
