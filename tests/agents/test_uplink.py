@@ -22,7 +22,8 @@ from farshore.local.eventhubs.faults import DELIVERY, STANDING, TOKEN
 
 from ..site import stored_in
 
-LIMITS = UplinkLimits(connect_seconds_max=5.0, send_seconds_max=1.5)
+# A loaded machine takes a second over a first send: far above it, only the fault strikes.
+LIMITS = UplinkLimits(connect_seconds_max=6.0, send_seconds_max=4.0)
 # Above the limit of a call: cancelling and closing a client take their own, short time.
 SLACK_SECONDS = 3.0
 KEY = "bm90LWEtcmVhbC1rZXk="
@@ -119,10 +120,15 @@ LOST = [
 
 @pytest.fixture(scope="module")
 def stories() -> dict[FaultKind, Story]:
-    """Every fault at the same time, each with a hub of its own: nearly all of it is waiting."""
+    """Five faults at a time, each with a hub of its own: nearly all of it is waiting."""
+    at_once = asyncio.Semaphore(5)
+
+    async def tell_in_turn(kind: FaultKind) -> Story:
+        async with at_once:
+            return await tell(kind)
 
     async def tell_all() -> list[Story]:
-        return await asyncio.gather(*map(tell, [*LOST, FaultKind.BUSY]))
+        return await asyncio.gather(*map(tell_in_turn, [*LOST, FaultKind.BUSY]))
 
     return dict(zip([*LOST, FaultKind.BUSY], asyncio.run(tell_all()), strict=True))
 
