@@ -24,7 +24,7 @@ from . import metrics
 from .errors import SettingsError
 from .faust_app import WorkerApp, make_app
 from .lag_reader import PartitionLag
-from .outbox import Outbox, Settlement
+from .outbox import Settlement
 from .sender import Outcomes, Sender
 from .settings import Settings
 from .uplink import EventHubUplink, UplinkLimits
@@ -43,8 +43,10 @@ def make_bridge(settings: Settings) -> WorkerApp:
         raise SettingsError(
             "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
         )
-    app = make_app(settings, group=settings.bridge_group, poll_rows_max=_POLL_ROWS_MAX)
     names = settings.topics
+    app = make_app(
+        settings, group=settings.bridge_group, outputs=(names.deliveries,), poll_rows_max=_POLL_ROWS_MAX
+    )
     uplink = EventHubUplink(
         settings.eventhub_connection_string.get_secret_value(),
         settings.eventhub_name,
@@ -54,7 +56,7 @@ def make_bridge(settings: Settings) -> WorkerApp:
         uplink,
         BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
     )
-    outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    outbox = app.outbox
     anomalies = app.topic(names.anomalies, schema=BatchSchema())
 
     @app.agent(anomalies, name=_AGENT_NAME)

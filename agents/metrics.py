@@ -14,6 +14,7 @@ __all__ = [
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
     "EVENTS",
+    "RECORDS_LOST",
     "SCORING_SECONDS",
     "UPLINK_ATTEMPTS",
     "UPLINK_STATE",
@@ -28,6 +29,11 @@ EVENTS: Final = Counter(
     "farshore_events", "Events by outcome: scored, or the dead letter's reason.", ["outcome"]
 )
 ANOMALIES: Final = Counter("farshore_anomalies", "Anomalies written to the store, by severity.", ["severity"])
+RECORDS_LOST: Final = Counter(
+    "farshore_records_lost",
+    "Records that were gone before they were read, by topic and by the reason told on `audit`.",
+    ["topic", "reason"],
+)
 BATCH_ROWS: Final = Histogram(
     "farshore_batch_rows",
     "Events in one batch.",

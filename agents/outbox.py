@@ -10,7 +10,7 @@ What waits is bounded by the transport, which hands out no more while too much i
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -20,6 +20,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.producer import BatchProducer
+from .errors import is_passing
 
 __all__ = ["RETRY_SECONDS_MAX", "SILENCE_SECONDS_MAX", "BrokerState", "Outbox", "Settlement"]
 
@@ -184,7 +185,7 @@ class _Lane:
             try:
                 await self._outbox.send(builder, self._topic, self._partition)
             except KafkaError as error:
-                if not _is_retriable(error):
+                if not is_passing(error):
                     raise
                 self._outbox.state.down((self._topic, self._partition), _name(error))
                 await asyncio.sleep(wait_seconds)
@@ -214,14 +215,6 @@ def _append(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> i
         if append(timestamp=None, key=keys[index], value=values[index]) is None:
             return index
     return stop
-
-
-def _is_retriable(error: KafkaError) -> bool:
-    return bool(error.retriable) or type(error).__name__ in _RETRIED_BY_NAME
-
-
-# aiokafka marks these as final, but a broker that comes back takes the same batch.
-_RETRIED_BY_NAME: Final[Sequence[str]] = ("KafkaTimeoutError", "KafkaConnectionError", "RequestTimedOutError")
 
 
 def _name(error: BaseException) -> str:

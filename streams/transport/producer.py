@@ -57,6 +57,13 @@ class BatchProducer(AIOKafkaProducer):
         """An empty batch of at most `producer_batch_bytes`."""
         return self._ensure_producer().create_batch()
 
+    async def has_partitions(self, topic: str, count: int) -> bool:
+        """Whether the topic has partitions 0 to `count` - 1, as far as the broker says now."""
+        producer = self._ensure_producer()
+        if len(await producer.partitions_for(topic)) < count:
+            await producer.client.force_metadata_update()
+        return len(await producer.partitions_for(topic)) >= count
+
     async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[object]":
         """Queue a batch; the future is done once it is acknowledged, or fails with a KafkaError."""
         future: asyncio.Future[object] = await self._ensure_producer().send_batch(

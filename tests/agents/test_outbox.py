@@ -36,7 +36,7 @@ async def failures() -> list[BaseException]:
 @pytest.fixture
 async def outbox(site: Site, failures: list[BaseException]) -> AsyncIterator[Outbox]:
     """An outbox on the producer of a real app."""
-    app = make_app(site.settings, group=site.prefix + "outbox")
+    app = make_app(site.settings, group=site.prefix + "outbox", outputs=())
     await app.producer.start()
     opened = Outbox(lambda: app.producer, failures.append)
     yield opened
