@@ -5,7 +5,6 @@ FarshoreError
 ├── TopicError          a topic is not as it must be
 ├── BrokerAbsentError   no broker answers where one was to be; it may come
 ├── BrokerRefusalError  a broker answers, and refuses what a start needs
-├── RecordError         a record of a topic cannot be read as what it must be
 └── UplinkConfigError   the uplink cannot be used as it is configured
 """
 
@@ -17,7 +16,6 @@ __all__ = [
     "BrokerAbsentError",
     "BrokerRefusalError",
     "FarshoreError",
-    "RecordError",
     "SettingsError",
     "TopicError",
     "UplinkConfigError",
@@ -44,10 +42,6 @@ class BrokerAbsentError(FarshoreError):
 
 class BrokerRefusalError(FarshoreError):
     """A broker answers and refuses."""
-
-
-class RecordError(FarshoreError):
-    """A record is not what its topic holds."""
 
 
 class UplinkConfigError(FarshoreError):
