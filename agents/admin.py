@@ -19,7 +19,14 @@ from ..schemas.topics import Role, TopicSpec, topic_specs
 from ..streams.transport.topic_ids import fetch_topic_ids
 from .errors import BrokerAbsentError, BrokerRefusalError, TopicError, first_line, is_passing
 from .settings import Settings
-from .topic_review import FoundTopic, problems_of, warnings_of
+from .topic_review import (
+    CARRY_EVENTS,
+    MESSAGE_BYTES,
+    FoundTopic,
+    message_bytes_needed,
+    problems_of,
+    warnings_of,
+)
 
 __all__ = ["TopicReport", "connect_admin", "ensure_topics", "examine_topics", "site_topics", "topic_ids"]
 
@@ -98,7 +105,7 @@ async def examine_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
     for spec in specs:
         topic, partitions = found.get(spec.name), wanted.get(spec.role, 0)
         if topic is None:
-            missing.append(replace(spec, partitions=max(partitions, spec.partitions)))
+            missing.append(_fitted(spec, partitions, events))
             continue
         problems += problems_of(spec, topic, events)
         warnings += warnings_of(spec, topic)
@@ -108,6 +115,14 @@ async def examine_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
 
 
 _PARTITIONED = frozenset({Role.SCORED, Role.ANOMALIES, Role.DELIVERIES, Role.DEAD_LETTERS})
+
+
+def _fitted(spec: TopicSpec, partitions: int, events: FoundTopic | None) -> TopicSpec:
+    """A topic to be created as the events topic that is there needs it."""
+    config = dict(spec.config)
+    if events is not None and spec.role in CARRY_EVENTS:
+        config[MESSAGE_BYTES] = str(max(message_bytes_needed(events), int(config[MESSAGE_BYTES])))
+    return replace(spec, partitions=max(partitions, spec.partitions), config=config)
 
 
 def _wanted_partitions(role: Role, specs: Mapping[Role, TopicSpec], found: Mapping[str, FoundTopic]) -> int:

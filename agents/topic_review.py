@@ -10,13 +10,20 @@ from typing import Final
 
 from ..schemas.topics import DEAD_LETTER_OVERHEAD_BYTES, Role, TopicSpec
 
-__all__ = ["FoundTopic", "problems_of", "warnings_of"]
+__all__ = [
+    "CARRY_EVENTS",
+    "MESSAGE_BYTES",
+    "FoundTopic",
+    "message_bytes_needed",
+    "problems_of",
+    "warnings_of",
+]
 
 _MIN_IN_SYNC: Final = "min.insync.replicas"
 _FLUSH: Final = "flush.messages"
-_MESSAGE_BYTES: Final = "max.message.bytes"
+MESSAGE_BYTES: Final = "max.message.bytes"
 
-_CARRY_EVENTS: Final = frozenset({Role.SCORED, Role.ANOMALIES, Role.DEAD_LETTERS})
+CARRY_EVENTS: Final = frozenset({Role.SCORED, Role.ANOMALIES, Role.DEAD_LETTERS})
 """Their records carry an event's bytes or its key, which may be as large."""
 
 
@@ -27,6 +34,11 @@ class FoundTopic:
     partitions: int
     replicas: int
     config: Mapping[str, str]
+
+
+def message_bytes_needed(events: FoundTopic) -> int:
+    """The least `max.message.bytes` of a topic that carries what becomes of these events."""
+    return int(events.config[MESSAGE_BYTES]) + DEAD_LETTER_OVERHEAD_BYTES
 
 
 def problems_of(spec: TopicSpec, found: FoundTopic, events: FoundTopic | None) -> list[str]:
@@ -41,9 +53,9 @@ def problems_of(spec: TopicSpec, found: FoundTopic, events: FoundTopic | None) -
         problems.append(
             f"topic {spec.name!r} has cleanup.policy={policy}, expected {spec.cleanup.value}: {consequence}"
         )
-    if spec.role in _CARRY_EVENTS and events is not None:
-        limit = int(found.config[_MESSAGE_BYTES])
-        needed = int(events.config[_MESSAGE_BYTES]) + DEAD_LETTER_OVERHEAD_BYTES
+    if spec.role in CARRY_EVENTS and events is not None:
+        limit = int(found.config[MESSAGE_BYTES])
+        needed = message_bytes_needed(events)
         if limit < needed:
             problems.append(
                 f"topic {spec.name!r} takes messages of {limit} bytes, too few for what the largest event "
