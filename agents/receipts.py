@@ -154,7 +154,12 @@ async def _read_gaps(reader: TopicReader, settings: Settings, count: SiteCount, 
 
 
 async def _count_events(reader: TopicReader, topic: str, count: SiteCount) -> None:
-    count.events_log_start = {number: start for number, (start, _) in (await reader.bounds(topic)).items()}
+    bounds = await reader.bounds(topic)
+    count.events_log_start = {number: start for number, (start, _) in bounds.items()}
+    # A commit behind the end is of a log that lost its end, or of a topic that is gone: it covers nothing.
+    count.events_committed = {
+        number: offset for number, offset in count.events_committed.items() if offset <= bounds[number][1]
+    }
     async for records in reader.records(topic):
         count.events.update((record.partition, record.offset) for record in records)
 

@@ -18,7 +18,7 @@ __all__ = ["Position", "SiteCount", "merge"]
 Position = tuple[int, int]
 
 _FOREIGN_NAMED: Final = (
-    "{count} records of {topic!r} are none of farshore's and are left out: the first is {first}"
+    "records of {topic!r} that are none of farshore's are left out: {count}, first {first}"
 )
 
 
