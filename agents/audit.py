@@ -1,9 +1,11 @@
 """The site's memory of what was read and what never was, kept on the `audit` topic.
 
 Guarantees: a gap is acknowledged there before the first commit past it; each is one warning line and counted
-in `farshore_records_lost_total`. Kafka deletes a group's commits together with their topic, so which life of
-a topic a group read is remembered here, where it outlives that topic. It is read back only for partitions
-whose commit does not tell, so not at an ordinary start.
+in `farshore_gaps_total` and, where its size is known, in `farshore_records_lost_total`.
+
+Kafka deletes a group's commits together with their topic, so which life of a topic a group reads is
+remembered here, where it outlives that topic. It is read back only for partitions whose commit does not tell,
+so not at an ordinary start.
 """
 
 import asyncio
@@ -72,6 +74,7 @@ class AuditWatch:
         await acknowledged.wait()
         for gap in gaps:
             log.warning("%s", _sentence(gap))
+            metrics.GAPS.labels(gap.topic, gap.reason.value).inc()
             if gap.start is not None and gap.end is not None:
                 metrics.RECORDS_LOST.labels(gap.topic, gap.reason.value).inc(gap.end - gap.start)
 

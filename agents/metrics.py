@@ -14,6 +14,7 @@ __all__ = [
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
     "EVENTS",
+    "GAPS",
     "RECORDS_LOST",
     "SCORING_SECONDS",
     "UPLINK_ATTEMPTS",
@@ -29,9 +30,14 @@ EVENTS: Final = Counter(
     "farshore_events", "Events by outcome: scored, or the dead letter's reason.", ["outcome"]
 )
 ANOMALIES: Final = Counter("farshore_anomalies", "Anomalies written to the store, by severity.", ["severity"])
+GAPS: Final = Counter(
+    "farshore_gaps",
+    "Times that reading went on behind records it never read, by topic and by the reason told on `audit`.",
+    ["topic", "reason"],
+)
 RECORDS_LOST: Final = Counter(
     "farshore_records_lost",
-    "Records that were gone before they were read, by topic and by the reason told on `audit`.",
+    "Records in those gaps, where their number is known.",
     ["topic", "reason"],
 )
 BATCH_ROWS: Final = Histogram(
