@@ -46,6 +46,8 @@ class Continuity:
         self._consumer = consumer
         self._watch = watch
         self._reached: dict[tuple[str, int], int] = {}
+        self._assignment: Assignment | None = None
+        self._rewinds = 0
         self._lives: dict[TopicPartition, UUID | None] = {}
         self._failure: BaseException | None = None
         # The one place where the fetcher settles what has no position.
@@ -56,8 +58,9 @@ class Continuity:
         self._reached.update(positions)
 
     def forget(self) -> None:
-        """Everything is read on from the commits."""
+        """Everything is read on from the commits; a position that is just being looked for is not set."""
         self._reached.clear()
+        self._rewinds += 1
 
     def commit(self, offsets: Mapping[TP, int]) -> dict[TopicPartition, OffsetAndMetadata]:
         """Commits that name the topic's id, so that none is ever taken for one of another topic."""
@@ -96,6 +99,12 @@ class Continuity:
     async def _give_positions(self, assignment: Assignment, node_id: int, tps: list[TopicPartition]) -> None:
         """The steps of the module's text."""
         waiting = [tp for tp in tps if not assignment.state_value(tp).has_valid_position]
+        if not waiting:
+            return
+        if assignment is not self._assignment:
+            self._reached.clear()
+            self._assignment = assignment
+        rewinds = self._rewinds
         await self._watch.before_reading(_partition_counts(waiting))  # Step 1
         commits = await asyncio.gather(*(assignment.state_value(tp).fetch_committed() for tp in waiting))
         stood = {tp: self._stood(tp, commit) for tp, commit in zip(waiting, commits, strict=True)}
@@ -116,7 +125,7 @@ class Continuity:
             await self._watch.note(gaps, readings)
         for tp, start in begun.items():  # Step 5
             state = assignment.state_value(tp)
-            if assignment.active and not state.has_valid_position:
+            if assignment.active and rewinds == self._rewinds and not state.has_valid_position:
                 self._lives[tp] = ids.get(tp.topic)
                 self._reached.pop(tp, None)
                 state.reset_to(start.position)
