@@ -26,7 +26,17 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 
-from .positions import LogBounds, ReadingStart, ReadingWatch, Stand, parse_life, start_reading, write_life
+from .positions import (
+    Gap,
+    LogBounds,
+    Reading,
+    ReadingStart,
+    ReadingWatch,
+    Stand,
+    parse_life,
+    start_reading,
+    write_life,
+)
 from .topic_ids import fetch_topic_ids
 
 __all__ = ["Continuity"]
@@ -48,6 +58,7 @@ class Continuity:
         self._reached: dict[tuple[str, int], int] = {}
         self._assignment: Assignment | None = None
         self._rewinds = 0
+        self._noted: set[Gap | Reading] = set()
         self._lives: dict[TopicPartition, UUID | None] = {}
         self._failure: BaseException | None = None
         # The one place where the fetcher settles what has no position.
@@ -119,16 +130,22 @@ class Continuity:
         for tp in waiting:  # Step 4
             log = LogBounds(starts[tp], max(starts[tp], ends[tp]), ids.get(tp.topic))
             begun[tp] = start_reading(tp, stood[tp].or_life(known.get(tp)), log)
-        gaps = [gap for start in begun.values() for gap in start.gaps]
-        readings = [start.reading for start in begun.values() if start.reading is not None]
-        if gaps or readings:
-            await self._watch.note(gaps, readings)
+        await self._note(begun.values())
         for tp, start in begun.items():  # Step 5
             state = assignment.state_value(tp)
             if assignment.active and rewinds == self._rewinds and not state.has_valid_position:
                 self._lives[tp] = ids.get(tp.topic)
                 self._reached.pop(tp, None)
                 state.reset_to(start.position)
+
+    async def _note(self, begun: Collection[ReadingStart]) -> None:
+        # Once: an assignment is followed by a rewind, and until the first commit it all looks the same again.
+        gaps = [gap for start in begun for gap in start.gaps if gap not in self._noted]
+        readings = [start.reading for start in begun if start.reading is not None]
+        readings = [reading for reading in readings if reading not in self._noted]
+        if gaps or readings:
+            await self._watch.note(gaps, readings)
+            self._noted.update(gaps, readings)
 
     def _stood(self, tp: TopicPartition, commit: OffsetAndMetadata) -> Stand:
         """Where the group stood by its commit, or, in mid-reading, by what was handed out and is in work.
