@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownTopicOrPartitionError, for_code
 
 from ..schemas.topics import Role, TopicSpec, topic_specs
 from ..streams.transport.topic_ids import fetch_topic_ids
@@ -32,6 +33,7 @@ __all__ = ["TopicReport", "connect_admin", "ensure_topics", "examine_topics", "s
 
 _REQUEST_TIMEOUT_MS = 15_000
 _SETTLE_SECONDS_MAX = 20.0
+_RETRY_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,19 @@ async def _extend(admin: AIOKafkaAdminClient, to_extend: Sequence[tuple[str, int
 
 
 async def _found_topics(admin: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, FoundTopic]:
+    """What the broker says of those of `names` that are there."""
+    deadline = monotonic() + _SETTLE_SECONDS_MAX
+    while True:
+        try:
+            return await _found_now(admin, names)
+        except UnknownTopicOrPartitionError:
+            # One that was just made, or is just being deleted: listed already, or still.
+            if monotonic() > deadline:
+                raise
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _found_now(admin: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, FoundTopic]:
     described = {topic["topic"]: topic["partitions"] for topic in await _described(admin)}
     present = [name for name in names if name in described]
     configs = await _configs(admin, present)
@@ -217,7 +232,7 @@ async def _await_settled(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
                     for topic in described
                 ):
                     return
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_RETRY_SECONDS)
     except TimeoutError:
         raise TopicError(f"the new topics have no leaders after {_SETTLE_SECONDS_MAX:g} s") from None
 
