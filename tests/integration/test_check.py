@@ -35,8 +35,17 @@ async def recreate(site: Site, topic: str, partitions: int, config: dict[str, st
         async with site.admin() as admin:
             answer = await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=config)])
         if answer.topic_errors[0][1] == 0:
+            await until(lambda: described(site, topic, config), "described")
             return
     raise AssertionError(f"{topic} could not be made anew: {answer}")
+
+
+async def described(site: Site, topic: str, config: dict[str, str]) -> bool:
+    """Whether the broker tells of the new one: it answers a creation a little before it knows of it."""
+    async with site.admin() as admin:
+        listed = topic in await admin.list_topics()
+    found = await config_of(site, topic)
+    return listed and config.items() <= found.items()
 
 
 async def test_check_finds_nothing_wrong_with_a_good_site_and_says_what_it_saw(site: Site) -> None:
