@@ -59,12 +59,13 @@ class WatchedGroups:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """One group's lag on one partition."""
+    """One group's lag on one partition; `end` is the end that a reader of committed records can reach."""
 
     group: str
     topic: str
     partition: int
     lag: Lag
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,7 @@ class LagReader:
                     samples.get((partition, counted_from(committed, logs[partition]))),
                     now_ms,
                 ),
+                logs[partition].end,
             )
             for (group, _), offsets in commits.items()
             for partition, committed in offsets.items()

@@ -43,6 +43,7 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
         batch_rows_max=settings.batch_rows_max,
     )
     outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    app.pauses.append(outbox.pause)
     events = app.topic(names.events, schema=BatchSchema())
 
     @app.agent(events, name=_AGENT_NAME)

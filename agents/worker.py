@@ -1,4 +1,5 @@
-"""Runs one Faust app as a worker process: broker awaited, topics checked, metrics served, signals obeyed.
+"""Runs one Faust app as a worker process: metrics and health served, broker awaited, topics checked, signals
+obeyed.
 
 Guarantee: the process ends within STOP_SECONDS_MAX + LINGER_SECONDS_MAX of a signal, whatever is away: what
 is settled by then is committed, the rest is read again by the next start.
@@ -21,9 +22,11 @@ from .admin import connect_admin, ensure_topics, site_topics
 from .errors import BrokerAbsentError
 from .exposition import serve_metrics
 from .faust_app import WorkerApp
+from .health import Health, Step
 from .lag import LagExporter
 from .logs import set_up_logging
 from .settings import Settings
+from .watch import Watch
 
 __all__ = ["prepare_site", "run_worker"]
 
@@ -79,25 +82,34 @@ async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    health = Health()
+    port = serve_metrics(settings.metrics_host, settings.metrics_port, health=health)
     if not await _until(stop, prepare_site(settings)):
         return 0
-    port = serve_metrics(settings.metrics_host, settings.metrics_port)
+    health.passed(Step.TOPICS)
     log.info("metrics on port %d", port)
+    # Step by step: a model that is still cold must get no partitions.
     app = make()
+    health.passed(Step.WARM)
+    watch = Watch(app, health, group=app.conf.id, seconds_max=settings.liveness_seconds_max)
+    watch.start()
     lag = asyncio.create_task(LagExporter.of(settings, app.note_lags).run(), name="lag")
     try:
         if not await _until(stop, app.start(), app.ended) or app.ended.is_set():
             return 0 if app.fatal is None else 1
+        health.passed(Step.GROUP)
         log.info("site %s is working as a member of group %s", settings.site, app.conf.id)
         await _first(stop, app.ended)
     except KafkaError as error:
         app.stop_on_error(error)
     finally:
+        health.stopping()
         lag.cancel()
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
             async with asyncio.timeout(STOP_SECONDS_MAX):
                 await app.stop()
                 await lag
+        watch.close()
     return 0 if app.fatal is None else 1
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -35,11 +38,18 @@ async def until(
 class Worker:
     """One worker process; its log is a file."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        program: Sequence[str] = ("-m", "farshore.agents.commands"),
+    ) -> None:
         self.log_path = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "farshore.agents.commands", *command],
+                [sys.executable, *program, *command],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -62,10 +72,19 @@ class Worker:
     def metric(self, name: str, **labels: str) -> float:
         """The value of one metric now; 0 where it has none yet."""
         port = re.findall(r"metrics on port (\d+)", self.log)[-1]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             families = text_string_to_metric_families(answer.read().decode())
         samples = (sample for family in families for sample in family.samples)
         return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+    def page(self, path: str, port: int | None = None) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of `/healthz` or `/readyz`."""
+        port = port or int(re.findall(r"metrics on port (\d+)", self.log)[-1])
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refused:
+            return refused.code, json.load(refused)
 
     @property
     def running(self) -> bool:
