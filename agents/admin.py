@@ -51,7 +51,7 @@ async def connect_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
     except (KafkaConnectionError, OSError):
         await admin.close()
-        raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}") from None
+        raise BrokerAbsentError.at(bootstrap) from None
     except KafkaError as error:
         await admin.close()
         raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}: {_first_line(error)}") from None

@@ -8,6 +8,8 @@ FarshoreError
 └── UplinkConfigError   the uplink cannot be used as it is configured
 """
 
+from typing import Self
+
 __all__ = [
     "BrokerAbsentError",
     "FarshoreError",
@@ -32,6 +34,11 @@ class TopicError(FarshoreError):
 
 class BrokerAbsentError(FarshoreError):
     """No broker answers."""
+
+    @classmethod
+    def at(cls, bootstrap: str) -> Self:
+        """The one sentence for it."""
+        return cls(f"no Kafka broker answers at {bootstrap}")
 
 
 class StalledError(FarshoreError):

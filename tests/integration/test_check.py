@@ -101,7 +101,7 @@ async def test_outputs_grow_with_the_events_topic(site: Site) -> None:
         ({"event_bytes_max": "9000000"}, "topic_event_bytes_max"),
         ({"model": "/no/such/folder"}, "/no/such/folder is no folder"),
         ({"eventhub_connection_string": f"Endpoint=;SharedAccessKey={SECRET}"}, "EVENTHUB_CONNECTION_STRING"),
-        ({"kafka_bootstrap": "127.0.0.1:1"}, "no Kafka broker answers"),
+        ({"kafka_bootstrap": "127.0.0.1:1"}, "no Kafka broker answers at 127.0.0.1:1\n"),
     ],
 )
 async def test_each_thing_wrong_is_named_and_no_secret_is_printed(
@@ -110,6 +110,8 @@ async def test_each_thing_wrong_is_named_and_no_secret_is_printed(
     done = await site.run("check", **given)
     assert done.returncode == 1
     assert said in done.stderr
+    # One finding is one line: no library speaks beside it.
+    assert all(line.startswith("farshore: ") or " FAILED " in line for line in done.stderr.splitlines())
     for output in (done.stdout, done.stderr):
         assert "Traceback" not in output
         assert SECRET not in output

@@ -75,6 +75,15 @@ async def test_a_file_that_cannot_be_replayed_gets_one_clear_line(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+async def test_an_absent_broker_is_the_same_one_line_as_everywhere(site: Site, tmp_path: Path) -> None:
+    """aiokafka used to print its own line before ours, which held a raw tuple."""
+    file = tmp_path / "given.csv"
+    file.write_text("time,flow\n1,2\n")
+    done = await site.run("replay", str(file), kafka_bootstrap="127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr == "farshore: no Kafka broker answers at 127.0.0.1:1\n"
+
+
 async def test_wrong_usage_exits_with_2(site: Site, tmp_path: Path) -> None:
     for arguments in (
         ["--timezone", "Mars/Olympus"],
