@@ -38,7 +38,7 @@ STOP_SECONDS_MAX: Final = 8.0
 LINGER_SECONDS_MAX: Final = 1.0
 
 
-async def prepare_site(settings: Settings) -> None:
+async def prepare_site(settings: Settings, *, anomaly_bytes_max: int = 0) -> None:
     """Wait for the broker as long as it takes, then make and check the topics; raises TopicError."""
     started, wait_seconds = monotonic(), BROKER_RETRY_SECONDS_MIN
     said = False
@@ -47,7 +47,7 @@ async def prepare_site(settings: Settings) -> None:
             async with connect_admin(settings.kafka_bootstrap) as admin:
                 if said:
                     log.warning("Kafka answers after %.1f s", monotonic() - started)
-                await ensure_topics(admin, site_topics(settings))
+                await ensure_topics(admin, site_topics(settings), anomaly_bytes_max=anomaly_bytes_max)
                 return
         except (BrokerAbsentError, KafkaError) as error:
             # A broker that is still starting answers, and refuses this or that for a while.
@@ -58,14 +58,15 @@ async def prepare_site(settings: Settings) -> None:
         wait_seconds = min(wait_seconds * 2, BROKER_RETRY_SECONDS_MAX)
 
 
-def run_worker(settings: Settings, make: Callable[[], WorkerApp]) -> int:
+def run_worker(settings: Settings, make: Callable[[], WorkerApp], *, anomaly_bytes_max: int = 0) -> int:
     """Run the app that `make` gives until a signal or an error ends it; the exit code.
 
+    The store must take records of `anomaly_bytes_max`, else TopicError is raised before anything is made.
     The caller is to end the process with that code at once: LINGER_SECONDS_MAX later it ends by itself.
     """
     set_up_logging(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_run(settings, make))
+        code = runner.run(_run(settings, make, anomaly_bytes_max))
         _end_process_soon(code)
     return code
 
@@ -77,14 +78,14 @@ def _end_process_soon(code: int) -> None:
     last.start()
 
 
-async def _run(settings: Settings, make: Callable[[], WorkerApp]) -> int:
+async def _run(settings: Settings, make: Callable[[], WorkerApp], anomaly_bytes_max: int) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     health = Health()
     port = serve_metrics(settings.metrics_host, settings.metrics_port, health=health)
-    if not await _until(stop, prepare_site(settings)):
+    if not await _until(stop, prepare_site(settings, anomaly_bytes_max=anomaly_bytes_max)):
         return 0
     health.passed(Step.TOPICS)
     log.info("metrics on port %d", port)

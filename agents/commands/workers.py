@@ -9,7 +9,7 @@ from ...streams.packages.loader import load_package
 from .. import metrics
 from ..bridge import make_bridge
 from ..errors import SettingsError
-from ..scorer import make_scorer
+from ..scorer import largest_anomaly, make_scorer
 from ..settings import load_settings
 from ..worker import run_worker
 from .options import ConfigOption
@@ -37,7 +37,8 @@ def score(
     if processes > 1:
         raise typer.Exit(run_processes(settings, config, processes))
     metrics.serve_as_scorer()
-    raise typer.Exit(run_worker(settings, lambda: make_scorer(settings, package)))
+    size = largest_anomaly(settings, package)
+    raise typer.Exit(run_worker(settings, lambda: make_scorer(settings, package), anomaly_bytes_max=size))
 
 
 def bridge(config: ConfigOption = None) -> None:

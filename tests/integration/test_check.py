@@ -72,6 +72,20 @@ async def test_dead_letters_that_cannot_hold_every_event_are_refused(site: Site)
     assert "raise its max.message.bytes" in done.stderr
 
 
+async def test_a_store_that_cannot_take_the_models_largest_anomaly_is_refused_before_any_event(
+    site: Site,
+) -> None:
+    store = site.settings.topic_anomalies
+    await recreate(site, store, 4, {"cleanup.policy": "compact", "max.message.bytes": "2000"})
+    for command in ("check", "score"):
+        done = await site.run(command)
+        assert done.returncode == 1, command
+        (line,) = [line for line in done.stderr.splitlines() if "takes messages of 2000 bytes" in line]
+        assert repr(store) in line
+        assert "max.message.bytes" in line
+        assert "Traceback" not in done.stderr
+
+
 async def test_outputs_grow_with_the_events_topic(site: Site) -> None:
     async with site.admin() as admin:
         await admin.create_partitions({site.settings.topic_events: NewPartitions(7)})
