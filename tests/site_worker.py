@@ -19,6 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 WAIT_SECONDS_MAX = 90.0
 LOOK_SECONDS = 0.2
+# A worker promises 9 s for what waits on others; the rest is for a machine that is slow itself.
+STOP_SECONDS_MAX = 25.0
 WORKING = "is working as a member of group"
 
 
@@ -96,13 +98,11 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    async def stop(self, seconds_max: float = 10.0) -> float:
-        """SIGTERM; returns the seconds it took and insists on exit code 0 within `seconds_max`."""
-        started = time.monotonic()
+    async def stop(self, seconds_max: float = STOP_SECONDS_MAX) -> None:
+        """SIGTERM; insists on exit code 0 within `seconds_max`."""
         self.process.send_signal(signal.SIGTERM)
         code = await self.ended(seconds_max)
         assert code == 0, f"exit code {code}:\n{self.log}"
-        return time.monotonic() - started
 
     async def ended(self, seconds_max: float = WAIT_SECONDS_MAX) -> int:
         """The exit code, once there is one."""

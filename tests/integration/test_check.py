@@ -35,6 +35,7 @@ async def recreate(site: Site, topic: str, partitions: int, config: dict[str, st
             answer = await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=config)])
         if answer.topic_errors[0][1] == 0:
             return
+        await asyncio.sleep(0.2)
     raise AssertionError(f"{topic} could not be made anew: {answer}")
 
 

@@ -29,6 +29,7 @@ from farshore.local.ports import free_ports
 pytestmark = pytest.mark.broker
 
 AGE_SECONDS = 90.0
+WAIT_SECONDS_MAX = 60.0
 VALUE = b"v" * 50
 
 
@@ -50,11 +51,12 @@ class Site:
 
     async def create(self, *topics: str, partitions: int = 2) -> None:
         await self.admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics])
-        for _ in range(100):
-            described = await self.admin.describe_topics(list(topics))
-            if all(len(topic["partitions"]) == partitions for topic in described):
-                return
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            while True:
+                described = await self.admin.describe_topics(list(topics))
+                if all(len(topic["partitions"]) == partitions for topic in described):
+                    return
+                await asyncio.sleep(0.05)
 
     async def produce(self, topic: str, count: int, partition: int = 0, age_seconds: float = 0.0) -> None:
         at_ms = int((time.time() - age_seconds) * 1000)
@@ -127,7 +129,7 @@ async def test_lag_is_the_distance_age_and_size_from_the_commit(site: Site, expo
     assert found is not None
     records, seconds, size = found
     assert records == 6
-    assert AGE_SECONDS <= seconds < AGE_SECONDS + 30
+    assert AGE_SECONDS <= seconds < AGE_SECONDS + 120
     assert size == 6 * len(VALUE)
     assert lag(site.scorer, site.events, partition=1) == (0, 0, 0)
 
@@ -220,12 +222,10 @@ async def test_a_topic_that_is_deleted_loses_its_series_and_hides_no_other(
     await exporter.export_once()
     assert lag(site.scorer, site.events) is not None
     await site.admin.delete_topics([site.events])
-    for _ in range(50):
-        await exporter.export_once()
-        if lag(site.scorer, site.events) is None:
-            break
-        await asyncio.sleep(0.1)
-    assert lag(site.scorer, site.events) is None
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        while lag(site.scorer, site.events) is not None:
+            await asyncio.sleep(0.1)
+            await exporter.export_once()
     assert lag(site.bridge, site.anomalies) is not None
 
 
@@ -364,12 +364,12 @@ async def test_the_loop_goes_on_after_any_error_and_stops_when_cancelled(
 
     monkeypatch.setattr(exporter._reader, "read", failing_twice)
     task = asyncio.create_task(exporter.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
         while lag(site.scorer, site.events) is None:
             await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, WAIT_SECONDS_MAX)
 
 
 async def test_measuring_joins_no_group(site: Site, exporter: LagExporter) -> None:

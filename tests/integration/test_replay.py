@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from pathlib import Path
 
@@ -106,12 +107,8 @@ async def test_an_absent_broker_is_the_same_one_line_as_everywhere(site: Site, t
 
 
 async def test_wrong_usage_exits_with_2(site: Site, tmp_path: Path) -> None:
-    for arguments in (
-        ["--timezone", "Mars/Olympus"],
-        ["--delimiter", ";;"],
-        ["--rate", "0"],
-        ["--sped", "1"],
-    ):
-        done = await site.run("replay", str(tmp_path / "x.csv"), *arguments)
-        assert done.returncode == 2, arguments
+    wrong = (["--timezone", "Mars/Olympus"], ["--delimiter", ";;"], ["--rate", "0"], ["--sped", "1"])
+    file = str(tmp_path / "x.csv")
+    for done in await asyncio.gather(*(site.run("replay", file, *arguments) for arguments in wrong)):
+        assert done.returncode == 2, done.args
         assert "Traceback" not in done.stderr
