@@ -62,6 +62,8 @@ class WorkerApp(BatchApp):
 
     def sighting(self, tails: Collection[Tail[TP]]) -> Sighting:
         """What is to be seen of this worker now; `tails` is what its group has not committed."""
+        if self.should_stop:
+            return Sighting(self.progress, None, "stopping")
         consumer = self._consumer
         rows = consumer.ledger.rows_outstanding if consumer is not None else 0
         positions = consumer.positions() if consumer is not None and consumer.started else None

@@ -77,9 +77,10 @@ class Watch:
     # -- in the loop
 
     async def _look_on(self) -> None:
-        while True:
-            self._sighting = self._look()
-            await asyncio.sleep(_LOOK_SECONDS)
+        with self._app.stopping_on_error():
+            while True:
+                self._sighting = self._look()
+                await asyncio.sleep(_LOOK_SECONDS)
 
     def _look(self) -> Sighting:
         read_at = self._tails_read_at

@@ -40,7 +40,7 @@ async def test_a_worker_that_is_stuck_ends_itself_with_one_line_and_the_code_of_
     reasons = {
         "waits": "records in hand",
         "blocks": "the event loop is held",
-        "reads-nothing": "40 records unread",
+        "reads-nothing": "40 records unread, and nothing",
     }
     workers = {how: launch_stuck(site, how) for how in reasons}
     await asyncio.gather(*(worker.working() for worker in workers.values()))
