@@ -17,7 +17,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-WAIT_SECONDS_MAX = 90.0
+WAIT_SECONDS_MAX = 150.0
 LOOK_SECONDS = 0.2
 # A worker promises 9 s for what waits on others; the rest is for a machine that is slow itself.
 STOP_SECONDS_MAX = 25.0
