@@ -5,11 +5,15 @@ It answers from threads of its own, also while the worker's loop is held. `/heal
 """
 
 import errno
+import socket
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from ..streams.scoring.codec import encode
 from .errors import SettingsError
@@ -37,16 +41,27 @@ def serve_metrics(
 
     Returns the port in use; raises SettingsError when it cannot be had.
     """
+    pages = {} if health is None else {HEALTH_PATH: health.liveness, READY_PATH: health.readiness}
+    # Not prometheus_client's own start: between it and a change of its application, health would be metrics.
+    application = _with_pages(pages, make_wsgi_app(registry))
     try:
-        server, _ = start_http_server(port, addr=host, registry=registry)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+
+        class Server(ThreadingWSGIServer):
+            address_family = family
+
+        server = make_server(str(address[0]), port, application, Server, handler_class=_SilentHandler)
     except OSError as error:
         raise SettingsError(_sentence(host, port, error)) from None
-    if health is not None:
-        pages = {HEALTH_PATH: health.liveness, READY_PATH: health.readiness}
-        metrics = server.get_app()
-        assert metrics is not None
-        server.set_app(_with_pages(pages, metrics))
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return int(server.server_port)
+
+
+class _SilentHandler(WSGIRequestHandler):
+    """A scrape every few seconds is nothing to log."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def _with_pages(pages: Mapping[str, Callable[[], Report]], others: WSGIApplication) -> WSGIApplication:
