@@ -65,7 +65,7 @@ async def connect_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
     except (KafkaConnectionError, OSError):
         await admin.close()
-        raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}") from None
+        raise BrokerAbsentError.at(bootstrap) from None
     except KafkaError as error:
         await admin.close()
         if is_passing(error):
@@ -77,12 +77,14 @@ async def connect_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> TopicReport:
+async def ensure_topics(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], *, anomaly_bytes_max: int = 0
+) -> TopicReport:
     """Create what is missing, extend what is short, refuse what is wrong with TopicError.
 
     Returns what was found before.
     """
-    report = await examine_topics(admin, specs)
+    report = await examine_topics(admin, specs, anomaly_bytes_max=anomaly_bytes_max)
     if report.problems:
         raise TopicError("; ".join(report.problems))
     if report.missing:
@@ -94,8 +96,10 @@ async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
     return report
 
 
-async def examine_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> TopicReport:
-    """Compare what is there with `specs`; changes nothing."""
+async def examine_topics(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], *, anomaly_bytes_max: int = 0
+) -> TopicReport:
+    """Compare what is there with `specs`, changing nothing; the store must take `anomaly_bytes_max`."""
     found = await _found_topics(admin, [spec.name for spec in specs])
     by_role = {spec.role: spec for spec in specs}
     events = found.get(by_role[Role.EVENTS].name)
@@ -107,12 +111,17 @@ async def examine_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
     for spec in specs:
         topic, partitions = found.get(spec.name), wanted.get(spec.role, 0)
         if topic is None:
-            missing.append(_fitted(spec, partitions, events))
-            continue
-        problems += problems_of(spec, topic, events)
-        warnings += warnings_of(spec, topic)
-        if topic.partitions < partitions:
-            to_extend.append((spec.name, partitions))
+            made = _fitted(spec, partitions, events)
+            missing.append(made)
+            config = made.config
+        else:
+            config = topic.config
+            problems += problems_of(spec, topic, events)
+            warnings += warnings_of(spec, topic)
+            if topic.partitions < partitions:
+                to_extend.append((spec.name, partitions))
+        if spec.role is Role.ANOMALIES:
+            problems += _too_small(spec, config, anomaly_bytes_max)
     return TopicReport(tuple(missing), tuple(to_extend), tuple(problems), tuple(warnings))
 
 
@@ -134,6 +143,18 @@ def _wanted_partitions(role: Role, specs: Mapping[Role, TopicSpec], found: Mappi
         found[specs[source].name].partitions if specs[source].name in found else specs[source].partitions
         for source in sources
     )
+
+
+def _too_small(store: TopicSpec, config: Mapping[str, str], anomaly_bytes_max: int) -> list[str]:
+    limit = int(config["max.message.bytes"])
+    if limit >= anomaly_bytes_max:
+        return []
+    sentence = (
+        f"topic {store.name!r} takes messages of {limit} bytes, and an anomaly of this model may have "
+        f"{anomaly_bytes_max}, since it names every feature: give the features shorter names, or raise the "
+        "topic's max.message.bytes"
+    )
+    return [sentence]
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:

@@ -5,10 +5,11 @@ FarshoreError
 ├── TopicError          a topic is not as it must be
 ├── BrokerAbsentError   no broker answers where one was to be; it may come
 ├── BrokerRefusalError  a broker answers, and refuses what a start needs
+├── StalledError        a worker that does not get on ends itself
 └── UplinkConfigError   the uplink cannot be used as it is configured
 """
 
-from typing import Final
+from typing import Final, Self
 
 from aiokafka.errors import KafkaError
 
@@ -17,6 +18,7 @@ __all__ = [
     "BrokerRefusalError",
     "FarshoreError",
     "SettingsError",
+    "StalledError",
     "TopicError",
     "UplinkConfigError",
     "first_line",
@@ -38,6 +40,15 @@ class TopicError(FarshoreError):
 
 class BrokerAbsentError(FarshoreError):
     """No broker answers."""
+
+    @classmethod
+    def at(cls, bootstrap: str) -> Self:
+        """The one sentence for it."""
+        return cls(f"no Kafka broker answers at {bootstrap}")
+
+
+class StalledError(FarshoreError):
+    """The worker does not get on and ends itself, to be started again."""
 
 
 class BrokerRefusalError(FarshoreError):

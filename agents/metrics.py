@@ -1,5 +1,6 @@
 """The metrics every worker serves. Grafana relies on these names."""
 
+import math
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -17,6 +18,7 @@ __all__ = [
     "GAPS",
     "RECORDS_LOST",
     "SCORING_SECONDS",
+    "SILENT_SECONDS",
     "UPLINK_ATTEMPTS",
     "UPLINK_STATE",
     "WORKER_REGISTRY",
@@ -67,6 +69,10 @@ CONSUMER_LAG_READ_TIMESTAMP: Final = Gauge(
     "farshore_consumer_lag_read_timestamp_seconds",
     "When this worker last read the lag, in epoch seconds: older values only stand still.",
 )
+SILENT_SECONDS: Final = Gauge(
+    "farshore_silent_seconds",
+    "How long records have waited for this worker without anything being read, settled, tried or committed.",
+)
 UPLINK_STATE: Final = Gauge(
     "farshore_uplink_state", "The uplink's breaker: 0 offline, 1 probing, 2 throttled, 3 online."
 )
@@ -74,7 +80,12 @@ UPLINK_ATTEMPTS: Final = Counter("farshore_uplink_attempts", "Sends to Event Hub
 DELIVERIES: Final = Counter(
     "farshore_deliveries", "Anomalies settled by the bridge, by outcome.", ["outcome"]
 )
-ANOMALIES_WAITING: Final = Gauge("farshore_anomalies_waiting", "Anomalies in the store without an outcome.")
+ANOMALIES_WAITING: Final = Gauge(
+    "farshore_anomalies_waiting",
+    "Anomalies in the store without an outcome: an upper bound, since overwritten records and tombstones "
+    "behind the bridge's commit count. NaN until the lag is read.",
+)
+ANOMALIES_WAITING.set(math.nan)  # 0 would say that everything is delivered
 
 _OF_THE_BRIDGE: Final = (UPLINK_STATE, UPLINK_ATTEMPTS, DELIVERIES, ANOMALIES_WAITING)
 _OF_THE_SCORER: Final = (EVENTS, ANOMALIES, BATCH_ROWS, SCORING_SECONDS)

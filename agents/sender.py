@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..schemas.records import DeliveryRecord, Outcome
@@ -68,10 +68,23 @@ class Outcomes:
 class Sender:
     """Sends batches through the breaker until they are acknowledged."""
 
-    def __init__(self, uplink: EventHubUplink, limits: BackoffLimits) -> None:
+    def __init__(
+        self,
+        uplink: EventHubUplink,
+        limits: BackoffLimits,
+        *,
+        on_attempt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_attempt` hears of the end of each attempt, whatever came of it."""
         self._uplink = uplink
+        self._on_attempt = on_attempt
         self.breaker = Breaker(limits, clock=time.monotonic, on_change=_ChangeLog())
         metrics.UPLINK_STATE.set(self.breaker.state.number)
+
+    def pause(self) -> str | None:
+        """Why waiting is meant: the breaker has put off the next attempt; None when it has not."""
+        seconds = self.breaker.wait_seconds()
+        return f"uplink {self.breaker.state}, next attempt in {seconds:.0f} s" if seconds > 0 else None
 
     async def deliver(self, batch: PartitionBatch) -> Outcomes:
         """Everything in `batch` to an outcome; returns only then."""
@@ -123,6 +136,7 @@ class Sender:
 
     def _note(self, result: str) -> None:
         metrics.UPLINK_ATTEMPTS.labels(result).inc()
+        self._on_attempt()
 
 
 def _anomalies_in(batch: PartitionBatch, outcomes: Outcomes) -> list[_Anomaly]:
