@@ -95,20 +95,6 @@ def test_a_manifest_against_the_schema_is_refused_with_the_place(
     assert message.startswith("manifest.json at $.score.rule: 'mean' is not one of ['column', 'max'")
 
 
-@pytest.mark.parametrize(
-    "later",
-    [
-        {"window": 20, "window_horizon": 1_000},
-        {"after": {"median_of": 5}},
-        {"after": {"rest_seconds": 60}},
-    ],
-)
-def test_what_a_later_version_will_do_is_refused_rather_than_ignored(
-    pack: Pack, summing_model: bytes, later: dict[str, object]
-) -> None:
-    assert "this version scores each event by itself" in refusal(pack(summing_model, 3, **later))
-
-
 def test_a_file_that_is_no_model_is_refused_with_the_runtimes_words(pack: Pack) -> None:
     assert "model.onnx does not load: " in refusal(pack(b"PK\x03\x04 not an ONNX file", 3))
 
