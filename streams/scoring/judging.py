@@ -61,7 +61,9 @@ class Judge:
 
     def judge(self, batch: PartitionBatch, decoded: Decoded) -> Judged:
         """What is found of the accepted events of `batch`, those that are read again left out."""
-        return self._by_history(batch, decoded) if self._remembers else self._alone(decoded)
+        if self._remembers:
+            return self._by_history(batch, decoded)
+        return self._alone(decoded.from_row(_live(batch, decoded)))
 
     def keep_only(self, partitions: Collection[tuple[str, int]]) -> None:
         """Forget the devices of all partitions but these."""
@@ -79,7 +81,7 @@ class Judge:
         memory = self._memory_of(batch)
         offsets = np.fromiter(column_at(batch.offsets, decoded.indices), np.int64, len(decoded.devices))
         memory.append(decoded, offsets, batch.offsets[-1])
-        live = bisect_left(decoded.indices, batch.rebuild_rows)
+        live = _live(batch, decoded)
         start = min(live, memory.first_scored(offsets, batch.live_from))
         scores, failed = self._scores(start, len(offsets), memory.inputs)
         scores = Scores(memory.follow(start, scores.scores), scores.contributions)
@@ -149,6 +151,12 @@ class Judge:
             if contributions is not None and alone.contributions is not None:
                 contributions[row] = alone.contributions[0]
         return Scores(scores, contributions)
+
+
+def _live(batch: PartitionBatch, decoded: Decoded) -> int:
+    """The first accepted event that is not read again."""
+    rebuilt = batch.rebuild_rows
+    return bisect_left(decoded.indices, rebuilt) if rebuilt else 0
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:
