@@ -220,3 +220,164 @@ def test_scores_and_alarms_equal_a_plain_model_however_the_log_is_cut_and_from_w
     read_again = [event for event in log if event.offset >= begin]
     recovered = run(new_pipeline(package), read_again, again, live_from=live_from)
     assert recovered == {offset: each for offset, each in expected.items() if offset >= live_from}
+
+
+def dense_log(seed: int, count: int = 1_100) -> list[Event]:
+    """Four devices without a pause, some late, some bad, some whose score is not finite."""
+    rng = np.random.default_rng(seed)
+    offsets = np.cumsum(rng.integers(1, 3, count)).tolist()
+    readings = rng.choice(
+        [-1.0, -0.5, 0.0, 0.25, 0.5, 1.0], (count, FEATURES), p=[0.2, 0.2, 0.05, 0.2, 0.2, 0.15]
+    )
+    times = (10 * np.arange(count) + rng.integers(-60, 60, count) + 1_000).tolist()
+    return [
+        Event(offset, f"d{rng.integers(4)}", time_ms, None if rng.random() < 0.05 else tuple(row))
+        for offset, time_ms, row in zip(offsets, times, readings.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("after", [(1, 0.0), (5, 0.0), (1, 0.1), (5, 0.1)])
+def test_reading_again_from_the_horizon_restores_everything_and_from_nearer_it_would_not(
+    packages: dict[tuple[int, bool], ModelPackage], kind: tuple[int, bool], after: tuple[int, float]
+) -> None:
+    median_of, rest_seconds = after
+    kept = (kind[0] > 1) + (median_of > 1) + (rest_seconds > 0)
+    package = following(packages[kind], 30 * kept, median_of=median_of, rest_seconds=rest_seconds)
+    log = dense_log(seed=3)
+    expected = plain_model(package, log)
+    for rows_max, cuts in ((1, [1]), (32, [32]), (256, [7, 256, 1]), (1_024, [1_024])):
+        assert run(new_pipeline(package, rows_max), log, cuts) == expected
+
+    missed = 0
+    for event in log[200::45]:
+        due = {offset: each for offset, each in expected.items() if offset >= event.offset}
+
+        def recovered(rewind_offsets: int, first: Event = event) -> Found:
+            begin = first.offset - rewind_offsets
+            again = [other for other in log if other.offset >= begin][:300]
+            return run(new_pipeline(package), again, [50], live_from=first.offset)
+
+        found = recovered(package.manifest.rewind_offsets)
+        assert found == {offset: due[offset] for offset in found}
+        near = recovered(rewind_offsets=5)
+        missed += near != {offset: due[offset] for offset in near}
+    # Or this test could not tell.
+    assert (missed > 0) == (kept > 0)
+
+
+def only(package: ModelPackage, *log: Event) -> Found:
+    return run(new_pipeline(package), log, [len(log)])
+
+
+ONE, LOW = (1.0, 0.0), (-1.0, 0.0)
+
+
+def test_a_window_that_is_not_full_repeats_its_oldest_reading_and_is_counted(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[3, False], 100)
+    log = [Event(offset, "a", offset, (offset + 1.0, 2.0)) for offset in range(4)]
+    result = new_pipeline(package).process(batch_of(log), now_ms=NOW)
+    scores = [json.loads(value or b"")["score"] for value in result.scored.values]
+    # Weights 1 to 6, oldest reading first, and one over the newest f0.
+    weigh = np.array([1, 3, 5])
+    expected = [weigh @ f0 + 2.0 * 12 + 1 / f0[-1] for f0 in ([1, 1, 1], [1, 1, 2], [1, 2, 3], [2, 3, 4])]
+    assert scores == np.array(expected, np.float32).astype(np.float64).tolist()
+    assert result.windows_cold == 2
+
+
+def test_a_late_event_is_the_newest_reading_and_a_repeated_one_a_reading_of_its_own(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[3, False], 100)
+    readings = [(1.0, 0.0), (2.0, 0.0), (2.0, 0.0), (4.0, 0.0)]
+    in_order = [Event(offset, "a", 10 * offset, row) for offset, row in enumerate(readings)]
+    late = [replace(event, time_ms=time_ms) for event, time_ms in zip(in_order, (0, 20, 20, 5), strict=True)]
+    # By time the last one would stand second, and of the two at time 20 one might be left out.
+    assert only(package, *late) == only(package, *in_order)
+    assert only(package, *late)[3][0] == 1 * 2 + 3 * 2 + 5 * 4 + 0.25
+
+
+def test_a_dead_letter_is_no_reading_but_one_whose_score_is_not_finite_is(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[3, False], 100)
+    good = [Event(offset, "a", offset, (2.0, 1.0)) for offset in (0, 2, 4)]
+    bad = Event(1, "a", 1, None)
+    assert only(package, good[0], bad, *good[1:]) == only(package, *good)
+    infinite = Event(3, "a", 3, (0.0, 0.0))
+    found = only(package, *good[:2], infinite, good[2])
+    assert sorted(found) == [0, 2, 4]
+    assert found[4][0] == 1 * 2 + 2 * 1 + 5 * 2 + 6 * 1 + 0.5
+
+
+def test_one_score_that_is_not_finite_leaves_the_median_to_the_others(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[1, False], 100, median_of=3)
+    rows = [(1.0, 0.0), (0.0, 1.0), (1.0, 4.0), (1.0, 1.0)]
+    found = only(package, *[Event(offset, "a", offset, row) for offset, row in enumerate(rows)])
+    # The model's scores are 2, infinity, 10 and 4.
+    assert {offset: score for offset, (score, _) in found.items()} == {0: 2.0, 2: 6.0, 3: 7.0}
+
+
+def resting(package: ModelPackage, *times_ms: int, first_offset: int = 0) -> list[bool]:
+    """Which events at these times, all above the threshold, are anomalies."""
+    log = [Event(first_offset + number, "a", time_ms, (4.0, 4.0)) for number, time_ms in enumerate(times_ms)]
+    return [anomaly for _, anomaly in only(package, *log).values()]
+
+
+def test_after_an_anomaly_a_device_rests_by_event_time_late_events_included(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[1, False], 1_000, rest_seconds=1.0)
+    assert resting(package, 5_000, 5_999, 6_000, 6_500, 7_000) == [True, False, True, False, True]
+    assert resting(package, 5_000, 4_001, 5_000, 4_000, 5_500) == [True, False, False, True, True]
+
+
+def test_a_clock_that_was_wrong_once_silences_nothing(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[1, False], 1_000, rest_seconds=60.0)
+    assert resting(package, 1_000_000, 4_000_000_000_000, 1_001_000, 1_002_000) == [True, True, True, False]
+
+
+def test_a_rest_ends_where_a_new_stretch_of_offsets_begins_and_is_counted(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[1, False], 10, rest_seconds=60.0)
+    assert (
+        resting(package, *range(1_000, 1_008), first_offset=6) == [True] + [False] * 3 + [True] + [False] * 3
+    )
+    log = [Event(offset, "ab"[offset % 2], 1_000, (4.0, 4.0)) for offset in range(8)]
+    assert new_pipeline(package).process(batch_of(log), now_ms=NOW).alarms_rested == 6
+
+
+def test_who_clears_one_devices_window_changes_its_scores_and_nobody_elses(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[3, False], 200)
+    log = [event for event in dense_log(seed=5, count=200) if event.readings]
+    whole = run(new_pipeline(package), log, [20])
+    cut = log[100].offset
+    without = [event for event in log if event.offset >= cut or event.device != "d1"]
+    cleared = run(new_pipeline(package), without, [20])
+    device = {event.offset: event.device for event in log}
+    changed = {device[offset] for offset in cleared if cleared[offset] != whole[offset]}
+    assert changed == {"d1"}
+
+
+def test_a_partition_that_is_read_again_or_forgotten_begins_with_an_empty_memory(
+    packages: dict[tuple[int, bool], ModelPackage],
+) -> None:
+    package = following(packages[3, False], 200)
+    log = dense_log(seed=6, count=100)
+    pipeline = new_pipeline(package)
+    first = run(pipeline, log, [30])
+    assert run(pipeline, log, [7]) == first
+    pipeline.keep_only({("events", 0)})
+    assert pipeline.memory_bytes > 0
+    pipeline.keep_only({("events", 1)})
+    assert pipeline.memory_bytes == 0
+    assert run(pipeline, log, [11]) == first
