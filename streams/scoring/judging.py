@@ -25,7 +25,7 @@ Mask = npt.NDArray[np.bool_]
 
 _NO_ROWS: Final = Scores(np.empty(0), None)
 
-_WINDOW_VALUES_MAX: Final = 131_072
+_WINDOW_VALUES_MAX: Final = 262_144
 """Values of windows in one run of the model: gathered and scored while the processor's cache holds them."""
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from farshore.streams.packages.writer import write_package
 from farshore.streams.scoring.pipeline import EventPipeline
 from farshore.streams.transport.batch import PartitionBatch
 
+from ...plain_windows import Event, Found, plain_model
 from ..conftest import build_model, describe
 
 NOW = 1_700_000_000_000
@@ -71,58 +70,14 @@ def following(
     return replace(package, manifest=changed)
 
 
-@dataclass(frozen=True)
-class Event:
-    """One record of the log; without readings it is no event at all."""
+def expected_of(package: ModelPackage, log: Sequence[Event]) -> Found:
+    """By the plain model, each window run by itself."""
 
-    offset: int
-    device: str
-    time_ms: int
-    readings: tuple[float, float] | None
+    def score(window: np.ndarray) -> float:
+        row = (window.T if package.manifest.input.by_feature else window).astype(np.float32)
+        return float(package.scorer.score(row.reshape(1, -1)).scores[0])
 
-    @property
-    def value(self) -> bytes:
-        if self.readings is None:
-            return b"{"
-        document = {"device": self.device, "time": self.time_ms, "readings": list(self.readings)}
-        return json.dumps(document).encode()
-
-
-Found = dict[int, tuple[float, bool]]
-"""Offset to score and anomaly."""
-
-
-def plain_model(package: ModelPackage, log: Sequence[Event]) -> Found:
-    """The definition, one event after the other, with the whole log at hand."""
-    manifest = package.manifest
-    lookback = manifest.lookback_offsets or 1
-    of_device: dict[str, list[Event]] = defaultdict(list)
-    raw: dict[int, float] = {}
-    alarms: dict[str, Event] = {}
-    found: Found = {}
-    for event in log:
-        if event.readings is None:
-            continue
-        of_device[event.device].append(event)
-        near = [other for other in of_device[event.device] if other.offset > event.offset - lookback]
-        window = near[-manifest.window :]
-        window = [window[0]] * (manifest.window - len(window)) + window
-        row = np.array([other.readings for other in window], np.float32)
-        row = row.T if manifest.input.by_feature else row
-        raw[event.offset] = float(package.scorer.score(row.reshape(1, -1)).scores[0])
-        if not math.isfinite(raw[event.offset]):
-            continue
-        scores = [raw[other.offset] for other in near[-manifest.median_of :]]
-        score = float(np.median([number for number in scores if math.isfinite(number)]))
-        above = score > manifest.threshold
-        last = alarms.get(event.device)
-        if above and manifest.rest_seconds and last is not None:
-            same_stretch = last.offset // lookback == event.offset // lookback
-            above = not (same_stretch and abs(event.time_ms - last.time_ms) < manifest.rest_seconds * 1000)
-        if above:
-            alarms[event.device] = event
-        found[event.offset] = (score, above)
-    return found
+    return plain_model(package.manifest, log, score)
 
 
 def batch_of(events: Sequence[Event], *, live_from: int = 0) -> PartitionBatch:
@@ -186,7 +141,7 @@ AFTER = [(1, 0.0), (3, 0.0), (1, 0.008), (4, 0.008)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     log=logs(),
     after=st.sampled_from(AFTER),
@@ -212,7 +167,7 @@ def test_scores_and_alarms_equal_a_plain_model_however_the_log_is_cut_and_from_w
     median_of, rest_seconds = after
     kept = (kind[0] > 1) + (median_of > 1) + (rest_seconds > 0)
     package = following(packages[kind], share * kept, median_of=median_of, rest_seconds=rest_seconds)
-    expected = plain_model(package, log)
+    expected = expected_of(package, log)
     assert run(new_pipeline(package, rows_max), log, cuts) == expected
 
     live_from = log[int(commit * (len(log) - 1))].offset
@@ -245,7 +200,7 @@ def test_reading_again_from_the_horizon_restores_everything_and_from_nearer_it_w
     kept = (kind[0] > 1) + (median_of > 1) + (rest_seconds > 0)
     package = following(packages[kind], 30 * kept, median_of=median_of, rest_seconds=rest_seconds)
     log = dense_log(seed=3)
-    expected = plain_model(package, log)
+    expected = expected_of(package, log)
     for rows_max, cuts in ((1, [1]), (32, [32]), (256, [7, 256, 1]), (1_024, [1_024])):
         assert run(new_pipeline(package, rows_max), log, cuts) == expected
 
