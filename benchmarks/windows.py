@@ -85,10 +85,8 @@ def many_devices(package: ModelPackage, rounds: int = 2) -> Iterator[tuple[int, 
     """Devices seen, bytes of the arrays, resident bytes, as a million devices send one event a round."""
     line, process = pipeline(package), psutil.Process()
     plain = events(BATCH_ROWS)
-    rename: Callable[[bytes, int], bytes] = (
-        lambda value, number: value.replace(  # noqa: E731
-            value[11 : value.index(b'"', 11)], b"unit-%d" % number, 1
-        )
+    rename: Callable[[bytes, int], bytes] = lambda value, number: value.replace(
+        value[11 : value.index(b'"', 11)], b"unit-%d" % number, 1
     )
     for first in range(0, rounds * MILLION, BATCH_ROWS):
         made = [(key, rename(value, (first + row) % MILLION)) for row, (key, value) in enumerate(plain)]
