@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .inference import Tensor
 
-__all__ = ["DeviceHistory"]
+__all__ = ["DeviceHistory", "reading_bytes"]
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -30,6 +30,11 @@ Array = TypeVar("Array", bound=Tensor)
 
 _ROWS_MIN: Final = 1_024
 _NEVER: Final = -1
+
+
+def reading_bytes(feature_count: int, dtype: npt.DTypeLike) -> int:
+    """Bytes of one reading with its score, its offset, its step and its device's newest number."""
+    return feature_count * np.dtype(dtype).itemsize + 8 + 8 + 4 + 8
 
 
 class DeviceHistory:

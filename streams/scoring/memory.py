@@ -19,15 +19,26 @@ import numpy.typing as npt
 
 from ...schemas.manifest import Manifest
 from .decoding import Decoded
-from .history import DeviceHistory
+from .history import DeviceHistory, reading_bytes
 from .inference import Tensor
 from .rest import RestPeriods
 
-__all__ = ["PartitionMemory"]
+__all__ = ["PartitionMemory", "history_bytes_max"]
 
 Offsets = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
+
+
+def history_bytes_max(manifest: Manifest) -> int:
+    """Bytes of one partition's arrays when every offset of the lookback holds a reading of another device.
+
+    Names of devices and the rows of one batch come on top.
+    """
+    if manifest.window == 1 and manifest.median_of == 1:
+        return 0
+    features = len(manifest.features) if manifest.window > 1 else 0
+    return manifest.lookback_offsets * reading_bytes(features, np.dtype(manifest.input.dtype)) * 5 // 4
 
 
 class PartitionMemory:

@@ -78,7 +78,7 @@ def test_names_that_are_kept_stay_within_their_bound() -> None:
 
 
 def test_a_name_that_is_kept_costs_its_own_bytes_and_not_the_codecs_buffer() -> None:
-    """A hundred thousand devices held 400 MB: each name lay at the head of 4 kB that orjson had begun with."""
+    """A hundred thousand devices held 400 MB: each name lay in 4 kB that orjson had begun with."""
     encoder = ScoredEncoder("pump@1")
     names = [f"unit-{number}" for number in range(5_000)]
     columns = {"times_ms": [1] * 5_000, "offsets": range(5_000)}
