@@ -5,7 +5,7 @@ alone. Each of window, median and rest looks back over its share of the horizon 
   a rest looks at anomalies of one share; an anomaly's score, a median, at scores of one share before it;
   each score, of a window, at readings of one share before that.
 So reading again from `window_horizon` before the commit makes everything after the commit what it would have
-been, bit for bit. ADR 9.
+been, bit for bit. docs/adr has the reasons.
 
 An event enters its device's window in the order of the log, whatever its time says: a late one is the newest
 reading, a repeated one a reading of its own. A dead letter for its own form is no reading. A reading whose

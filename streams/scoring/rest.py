@@ -5,7 +5,7 @@ time, before or after: a device's clock that was wrong once silences nothing for
 
 Which anomaly is the last depends on the one before, and so on without end. Therefore all rests of a
 partition end where a new stretch of offsets begins, at the multiples of `stretch_offsets`: a decision depends
-on its own stretch alone, and an anomaly that goes on is told once more in each. ADR 9.
+on its own stretch alone, and an anomaly that goes on is told once more in each. docs/adr has the reasons.
 """
 
 from collections.abc import Iterable, Sequence
