@@ -67,8 +67,10 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
                 _score_batch(event, pipeline, outbox, names)
 
     @app.on_partitions_assigned.connect
-    async def forget_others(_app: faust.App, assigned: set[TP], **_: object) -> None:
-        pipeline.keep_only(assigned)
+    async def forget_devices(_app: faust.App, _assigned: set[TP], **_: object) -> None:
+        # Nothing is handed out here, and what was handed out before is passed over: every partition is read
+        # again from its horizon. A partition that went and came back would miss what lay in between.
+        pipeline.forget_devices()
 
     app.close_with(outbox.close)
     return app

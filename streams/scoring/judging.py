@@ -4,7 +4,7 @@ Guarantee: how the log is cut into batches, and a batch into runs of the model, 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -65,10 +65,9 @@ class Judge:
             return self._by_history(batch, decoded)
         return self._alone(decoded.from_row(_live(batch, decoded)))
 
-    def keep_only(self, partitions: Collection[tuple[str, int]]) -> None:
-        """Forget the devices of all partitions but these."""
-        for partition in self._memories.keys() - set(partitions):
-            del self._memories[partition]
+    def forget_devices(self) -> None:
+        """Drop what is kept, of all partitions."""
+        self._memories.clear()
 
     def _alone(self, decoded: Decoded) -> Judged:
         """Each event by itself."""

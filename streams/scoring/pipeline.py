@@ -7,7 +7,7 @@ Invariants:
   records below a batch's `live_from` come to nothing again: they only make the memory of devices whole
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,9 +79,9 @@ class EventPipeline:
         """Bytes of what is kept of devices, names left out."""
         return self._judge.memory_bytes
 
-    def keep_only(self, partitions: Collection[tuple[str, int]]) -> None:
-        """Forget the devices of all partitions but these."""
-        self._judge.keep_only(partitions)
+    def forget_devices(self) -> None:
+        """Begin anew with an empty memory, before every partition is read again from its horizon."""
+        self._judge.forget_devices()
 
     def process(self, batch: PartitionBatch, *, now_ms: int) -> BatchResult:
         """Every outcome of `batch`; `now_ms` is the wall clock, for `detected_at`."""
