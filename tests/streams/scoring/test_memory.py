@@ -141,7 +141,7 @@ AFTER = [(1, 0.0), (3, 0.0), (1, 0.008), (4, 0.008)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     log=logs(),
     after=st.sampled_from(AFTER),
@@ -177,7 +177,7 @@ def test_scores_and_alarms_equal_a_plain_model_however_the_log_is_cut_and_from_w
     assert recovered == {offset: each for offset, each in expected.items() if offset >= live_from}
 
 
-def dense_log(seed: int, count: int = 1_100) -> list[Event]:
+def dense_log(seed: int, count: int = 900) -> list[Event]:
     """Four devices without a pause, some late, some bad, some whose score is not finite."""
     rng = np.random.default_rng(seed)
     offsets = np.cumsum(rng.integers(1, 3, count)).tolist()
@@ -205,7 +205,7 @@ def test_reading_again_from_the_horizon_restores_everything_and_from_nearer_it_w
         assert run(new_pipeline(package, rows_max), log, cuts) == expected
 
     missed = 0
-    for event in log[200::45]:
+    for event in log[200::60]:
         due = {offset: each for offset, each in expected.items() if offset >= event.offset}
 
         def recovered(rewind_offsets: int, first: Event = event) -> Found:
