@@ -205,12 +205,12 @@ def test_reading_again_from_the_horizon_restores_everything_and_from_nearer_it_w
         assert run(new_pipeline(package, rows_max), log, cuts) == expected
 
     missed = 0
-    for event in log[200::60]:
+    for event in log[200::23]:
         due = {offset: each for offset, each in expected.items() if offset >= event.offset}
 
         def recovered(rewind_offsets: int, first: Event = event) -> Found:
             begin = first.offset - rewind_offsets
-            again = [other for other in log if other.offset >= begin][:300]
+            again = [other for other in log if other.offset >= begin][:150]
             return run(new_pipeline(package), again, [50], live_from=first.offset)
 
         found = recovered(package.manifest.rewind_offsets)
