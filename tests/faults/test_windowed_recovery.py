@@ -148,8 +148,12 @@ async def test_windows_start_empty_where_retention_took_their_readings_and_are_c
     events = TopicPartition(site.settings.topic_events, 0)
     async with site.admin() as admin:
         await admin.delete_records({events: RecordsToDelete(390)})
-    await site.publish(source.take(200), partition=0)
     worker = await site.start("score")
+    await until(lambda: worker.metric("farshore_events_rebuilt_total") == 10, "rebuilt")
+    # What is read again has no results, and no commit goes back for it.
+    assert (await site.committed(site.settings.scorer_group, site.settings.topic_events))[0] == 400
+    assert len(await site.records(site.settings.topic_scored)) == 400
+    await site.publish(source.take(200), partition=0)
     await site.scored()
     assert worker.metric("farshore_events_rebuilt_total") == 10
     # Ten readings are left of the three devices.
