@@ -150,6 +150,7 @@ def make_app(
     app.transport_settings = TransportSettings(
         isolation_level="read_committed",
         poll_rows_max=poll_rows_max,
+        poll_bytes_max=min(settings.batch_bytes_max, settings.outstanding_bytes_max),
         outstanding_bytes_max=settings.outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
         life_check_seconds=settings.kafka_metadata_age_seconds_max,

@@ -20,6 +20,7 @@ __all__ = [
     "EVENTS_REBUILT",
     "GAPS",
     "RECORDS_LOST",
+    "RUN_ROWS_MAX",
     "SCORING_SECONDS",
     "SILENT_SECONDS",
     "UPLINK_ATTEMPTS",
@@ -50,6 +51,9 @@ BATCH_ROWS: Final = Histogram(
     "farshore_batch_rows",
     "Events in one batch.",
     buckets=(1, 4, 16, 64, 256, 1_024, 4_096, 16_384),
+)
+RUN_ROWS_MAX: Final = Gauge(
+    "farshore_model_run_rows_max", "Rows of one run of the model at most, as measured at the start."
 )
 SCORING_SECONDS: Final = Histogram(
     "farshore_scoring_seconds",
@@ -114,6 +118,7 @@ _OF_THE_SCORER: Final = (
     DEVICE_MEMORY_BYTES,
     EVENTS,
     EVENTS_REBUILT,
+    RUN_ROWS_MAX,
     SCORING_SECONDS,
     WINDOW_COLD,
 )

@@ -85,7 +85,17 @@ class Settings(BaseSettings):
     event_bytes_max: int = Field(
         1_048_576, ge=64, le=1_073_741_824, description="A larger event is a dead letter, `too-large`."
     )
-    batch_rows_max: int = Field(2_000, ge=1, le=1_000_000, description="Rows of one run of the model.")
+    batch_rows_max: int = Field(
+        2_000,
+        ge=1,
+        le=1_000_000,
+        description="Most rows of one model run; the best size up to it is measured at the start.",
+    )
+    batch_bytes_max: int = Field(
+        2_097_152,
+        ge=65_536,
+        description="Bytes taken from Kafka at once, and at most one of the producer's batches more.",
+    )
     outstanding_bytes_max: int = Field(
         4_194_304, ge=65_536, description="Bytes read and not settled, beyond which reading waits."
     )

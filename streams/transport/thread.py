@@ -169,7 +169,10 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             limits = cast(BatchApp, self.app).transport_settings
             try:
                 taken = await take_batches(
-                    fetcher, timeout_seconds=timeout or 0.0, rows_max=max_records or limits.poll_rows_max
+                    fetcher,
+                    timeout_seconds=timeout or 0.0,
+                    rows_max=max_records or limits.poll_rows_max,
+                    bytes_max=limits.poll_bytes_max,
                 )
             except OffsetOutOfRangeError as error:
                 self._await_positions(consumer, error.args[0])
