@@ -27,6 +27,7 @@ from rivals.model import RivalModel
 from farshore.agents import outbox
 from farshore.streams.packages.batchsize import measure_batch_size
 from farshore.streams.packages.loader import ModelPackage, load_package
+from farshore.streams.scoring import decoding
 from farshore.streams.scoring.decoding import EventDecoder
 from farshore.streams.scoring.pipeline import Columns, EventPipeline
 from farshore.streams.scoring.typed_reader import TypedReader
@@ -103,12 +104,13 @@ class Stages:
                 values += columns.values
         return offsets, times, keys, values
 
-    def _decode(self) -> object:
+    def _decode(self) -> None:
         reader = self._decoder._reader
         assert isinstance(reader, TypedReader)
-        joined = b"\n".join(self._values)
-        assert joined.isascii()
-        return reader._forms[0].decoder.decode_lines(joined)
+        for start in range(0, len(self._values), decoding._PART_ROWS):
+            joined = b"\n".join(self._values[start : start + decoding._PART_ROWS])
+            assert joined.isascii()
+            reader._forms[0].decoder.decode_lines(joined)
 
     def _encode(self) -> object:
         return self.pipeline._encoder.encode(

@@ -27,7 +27,9 @@ from .typed_reader import typed_reader
 __all__ = ["Decoded", "EventDecoder", "Rejection"]
 
 _NUMBERS: Final = {int, float}
-_PART_ROWS: Final = 32
+_PART_ROWS: Final = 1_024
+"""Decoded at once: what one part makes of objects stays in the processor's cache until it is a matrix."""
+_PIECE_ROWS: Final = 32
 
 Value = bytes | None
 
@@ -101,19 +103,30 @@ class EventDecoder:
 
     def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
+        if not values:
+            return self.decode_carefully(values, keys)
+        starts = range(0, len(values), _PART_ROWS)
+        parts = [
+            self._decode_part(values[start : start + _PART_ROWS], keys[start : start + _PART_ROWS])
+            for start in starts
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts, starts)
+
+    def _decode_part(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         decoded = self.decode_clean(values, keys)
         if decoded is not None:
             return decoded
-        if not values:
-            return self.decode_carefully(values, keys)
-        # One bad event must not slow down the thousands beside it: only its own part goes the careful way.
-        starts = range(0, len(values), _PART_ROWS)
-        return _joined([self._decode_part(values, keys, start) for start in starts], starts)
+        # One bad event must not slow down the thousand beside it: only its own piece goes the careful way.
+        starts = range(0, len(values), _PIECE_ROWS)
+        pieces = [
+            self._decode_piece(values[start : start + _PIECE_ROWS], keys[start : start + _PIECE_ROWS])
+            for start in starts
+        ]
+        return _joined(pieces, starts)
 
-    def _decode_part(self, values: Sequence[Value], keys: Sequence[Value], start: int) -> Decoded:
-        part, part_keys = values[start : start + _PART_ROWS], keys[start : start + _PART_ROWS]
-        decoded = self.decode_clean(part, part_keys)
-        return decoded if decoded is not None else self.decode_carefully(part, part_keys)
+    def _decode_piece(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
+        decoded = self.decode_clean(values, keys)
+        return decoded if decoded is not None else self.decode_carefully(values, keys)
 
     def decode_clean(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded | None:
         """The whole batch at once, or None when anything in it needs a closer look."""
@@ -255,10 +268,12 @@ def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
     """Decoded parts of one batch as one; `starts` are the parts' first positions in it."""
     pairs = list(zip(parts, starts, strict=True))
     return Decoded(
-        indices=[start + index for part, start in pairs for index in part.indices],
+        indices=[start + index for part, start in pairs for index in part.indices]
+        if any(part.rejections for part in parts)
+        else range(sum(len(part.devices) for part in parts)),
         devices=[device for part in parts for device in part.devices],
         times_ms=[time_ms for part in parts for time_ms in part.times_ms],
-        numbers=[number for part in parts for number in as_list(part.numbers)],
+        numbers=_joined_numbers([part.numbers for part in parts]),
         matrix=np.concatenate([part.matrix for part in parts]),
         rejections=[
             Rejection(start + rejection.index, rejection.reason, rejection.detail)
@@ -266,6 +281,13 @@ def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
             for rejection in part.rejections
         ],
     )
+
+
+def _joined_numbers(parts: Sequence[Numbers]) -> Numbers:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    return [number for part in parts for number in as_list(part)]
 
 
 def _kind(value: object) -> str:
