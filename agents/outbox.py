@@ -22,6 +22,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.producer import BatchProducer
+from ..streams.transport.record_writer import append_records
 from .errors import is_passing
 from .oversize import TOO_LARGE, Runs, cuts, halves, oversize_error
 
@@ -265,18 +266,7 @@ class _Lane:
 
 
 def _append(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> int:
-    """Append records from `start` while they fit; returns the index of the first one left out."""
-    append = builder.append
-    keys, values, headers = columns.keys, columns.values, columns.headers
-    if headers:
-        for index in range(start, stop):
-            if append(timestamp=None, key=keys[index], value=values[index], headers=headers[index]) is None:
-                return index
-        return stop
-    for index in range(start, stop):
-        if append(timestamp=None, key=keys[index], value=values[index]) is None:
-            return index
-    return stop
+    return append_records(builder, columns.keys, columns.values, columns.headers, start, stop)
 
 
 def _name(error: BaseException) -> str:
