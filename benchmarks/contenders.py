@@ -17,6 +17,7 @@ from topics import count_records, count_sources, delete_topics, make_topic, new_
 
 HERE = Path(__file__).resolve().parent
 RUN_SECONDS_MAX = 600.0
+_REPORTED = ("events", "seconds", "cpu_seconds")
 LOOK_SECONDS = 0.1
 STOP_SECONDS_MAX = 10.0
 ENDLESS = 10**12
@@ -74,6 +75,7 @@ class Result:
     resident_mb_max: float
     complete: bool
     memory: list[tuple[float, float]]
+    more: dict[str, float]
 
 
 def run_once(
@@ -107,6 +109,7 @@ def run_once(
         resident_mb_max=max(megabytes for _, megabytes in memory),
         complete=found >= report["events"],
         memory=memory,
+        more={name: value for name, value in report.items() if name not in _REPORTED},
     )
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -65,14 +65,15 @@ class Clock:
         if self._begin is None:
             self._begin = time.perf_counter(), time.process_time()
 
-    def report(self, events: int) -> None:
-        """Print the line that the benchmark waits for."""
+    def report(self, events: int, **more: float) -> None:
+        """Print the line that the benchmark waits for; `more` is what else this contender tells of itself."""
         assert self._begin is not None
         wall, cpu = self._begin
         line = {
             "events": events,
             "seconds": time.perf_counter() - wall,
             "cpu_seconds": time.process_time() - cpu,
+            **more,
         }
         print(json.dumps(line), file=sys.__stdout__, flush=True)
 
@@ -109,10 +110,10 @@ def feature_names(count: int) -> tuple[str, ...]:
     return tuple(f"f{number:02d}" for number in range(count))
 
 
-def make_package(folder: Path, features: int = FEATURE_COUNT) -> Path:
-    """An autoencoder (features, 32, 8, 32, features) with fixed random weights and its error as the score."""
+def make_package(folder: Path, features: int = FEATURE_COUNT, hidden: Sequence[int] = HIDDEN) -> Path:
+    """An autoencoder (features, *hidden, features) with fixed random weights and its error as the score."""
     rng = np.random.default_rng(0)
-    sizes = (features, *HIDDEN, features)
+    sizes = (features, *hidden, features)
     nodes, constants, last = [], [], "x"
     for layer, (rows, columns) in enumerate(pairwise(sizes)):
         weight = (rng.normal(size=(rows, columns)) / np.sqrt(rows)).astype(np.float32)

@@ -41,6 +41,11 @@ def settled() -> int:
     return int(metrics.EVENTS.labels("scored")._value.get())
 
 
+def metric(name: str) -> float:
+    """What the worker would serve under /metrics."""
+    return metrics.WORKER_REGISTRY.get_sample_value(name) or 0.0
+
+
 async def run_to(events: int, settings: Settings, package: ModelPackage) -> None:
     """Start the worker as it is shipped, report once `events` are settled, and end the process."""
     clock = Clock()
@@ -53,7 +58,11 @@ async def run_to(events: int, settings: Settings, package: ModelPackage) -> None
             clock.start()
         await asyncio.sleep(LOOK_SECONDS)
     assert app.fatal is None, app.fatal
-    clock.report(settled())
+    clock.report(
+        settled(),
+        batch_rows_mean=settled() / metric("farshore_batch_rows_count"),
+        run_rows_max=metric("farshore_model_run_rows_max"),
+    )
     await app.stop()
     os._exit(0)
 

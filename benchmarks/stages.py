@@ -27,7 +27,6 @@ from rivals.model import RivalModel
 from farshore.agents import outbox
 from farshore.streams.packages.batchsize import measure_batch_size
 from farshore.streams.packages.loader import ModelPackage, load_package
-from farshore.streams.scoring import decoding
 from farshore.streams.scoring.decoding import EventDecoder
 from farshore.streams.scoring.pipeline import Columns, EventPipeline
 from farshore.streams.scoring.typed_reader import TypedReader
@@ -107,8 +106,8 @@ class Stages:
     def _decode(self) -> None:
         reader = self._decoder._reader
         assert isinstance(reader, TypedReader)
-        for start in range(0, len(self._values), decoding._PART_ROWS):
-            joined = b"\n".join(self._values[start : start + decoding._PART_ROWS])
+        for start in range(0, len(self._values), self._decoder.part_rows):
+            joined = b"\n".join(self._values[start : start + self._decoder.part_rows])
             assert joined.isascii()
             reader._forms[0].decoder.decode_lines(joined)
 

@@ -1,6 +1,7 @@
 """Topics of a benchmark: made, filled, counted and deleted."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -20,6 +21,9 @@ BATCH_BYTES = 256 * 1024
 REQUEST_BYTES_MAX = 8 * 1024 * 1024
 SENT_AT_ONCE = 64
 HEAP_MB = 1_024
+
+# A new topic's leaders are found after some tries, and each is a warning.
+logging.getLogger("aiokafka").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,10 @@ from .typed_reader import typed_reader
 __all__ = ["Decoded", "EventDecoder", "Rejection"]
 
 _NUMBERS: Final = {int, float}
-_PART_ROWS: Final = 1_024
-"""Decoded at once: what one part makes of objects stays in the processor's cache until it is a matrix."""
+_PART_OBJECTS: Final = 32_768
+"""Made of one part at most: they stay in the processor's cache until they are a matrix."""
+_ROW_OBJECTS: Final = 16
+"""What an event costs beside its features, in objects of their size."""
 _PIECE_ROWS: Final = 32
 
 Value = bytes | None
@@ -92,6 +94,7 @@ class EventDecoder:
         self._features = manifest.features
         self._tensor = FeatureTensor(manifest.input, len(manifest.features))
         self._event_bytes_max = event_bytes_max
+        self.part_rows = max(_PIECE_ROWS, _PART_OBJECTS // (len(manifest.features) + _ROW_OBJECTS))
         event = manifest.event
         self._device = None if event.device is None else Pointer(event.device)
         self._time = Pointer(event.time)
@@ -105,10 +108,10 @@ class EventDecoder:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
         if not values:
             return self.decode_carefully(values, keys)
-        starts = range(0, len(values), _PART_ROWS)
+        rows = self.part_rows
+        starts = range(0, len(values), rows)
         parts = [
-            self._decode_part(values[start : start + _PART_ROWS], keys[start : start + _PART_ROWS])
-            for start in starts
+            self._decode_part(values[start : start + rows], keys[start : start + rows]) for start in starts
         ]
         return parts[0] if len(parts) == 1 else _joined(parts, starts)
 
@@ -116,7 +119,7 @@ class EventDecoder:
         decoded = self.decode_clean(values, keys)
         if decoded is not None:
             return decoded
-        # One bad event must not slow down the thousand beside it: only its own piece goes the careful way.
+        # One bad event must not slow down the hundreds beside it: only its own piece goes the careful way.
         starts = range(0, len(values), _PIECE_ROWS)
         pieces = [
             self._decode_piece(values[start : start + _PIECE_ROWS], keys[start : start + _PIECE_ROWS])
