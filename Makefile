@@ -8,7 +8,8 @@ LINK := .typing/farshore
 PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
-.PHONY: benchmark clean demo lint lock test test-fast up
+.PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-peers
+.PHONY: benchmark-publish benchmark-stages clean demo lint lock test test-fast up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -27,6 +28,7 @@ lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy benchmarks/*.py benchmarks/rivals/*.py
 
 # The lock has hashes and no URLs; it is made anew with `make lock`.
 $(READY): requirements/dev.txt pyproject.toml
@@ -40,8 +42,31 @@ $(READY): requirements/dev.txt pyproject.toml
 $(LINK):
 	@mkdir -p $(LINK) && for folder in $(PACKAGES); do ln -sfn ../../$$folder $(LINK)/$${folder##*/}; done
 
+# Each writes JSON and Markdown to build/benchmarks; benchmark-publish brings them into the documents.
 benchmark: $(READY)
 	@$(BIN)/python benchmarks/run.py
+
+benchmark-stages: $(READY)
+	@$(BIN)/python benchmarks/stages.py
+
+benchmark-cores: $(READY)
+	@$(BIN)/python benchmarks/cores.py
+
+benchmark-backlog: $(READY)
+	@$(BIN)/python benchmarks/backlog.py
+
+benchmark-growth: $(READY)
+	@$(BIN)/python benchmarks/growth.py
+
+benchmark-publish: $(READY)
+	@$(BIN)/python benchmarks/publish.py
+
+# PEERS: a copy of an outside harness, set up (see benchmarks/peers.py). MODEL: Crayfish's model-ffnn.onnx.
+benchmark-peers: $(READY)
+	@$(BIN)/python benchmarks/peers.py "$(PEERS)"
+
+benchmark-crayfish: $(READY)
+	@$(BIN)/python benchmarks/crayfish.py "$(MODEL)" $(if $(PEERS),--harness "$(PEERS)")
 
 lock:
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra parquet --extra dev --output-file requirements/dev.txt pyproject.toml

@@ -1,8 +1,8 @@
 """Resident memory of the worker over a large backlog: below a limit, and flat.
 
-    python benchmarks/backlog.py [--events N] [--limit-mb N] [--out FOLDER]
+    python benchmarks/backlog.py [--events N] [--limit-mb N] [--growth-max X] [--out FOLDER]
 
-Exit code 1 when the limit is passed, or when memory still grows: once the first fifth of the run is cut off
+Exit code 1 when the limit is passed, or when memory still grows: once the first fifth of the work is cut off
 as its start, the most of the second half of the rest is over a tenth above the most of the first.
 """
 
@@ -54,11 +54,13 @@ def chart(found: Json) -> str:
     )
 
 
-def halves(memory: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The most of each half of the run after its start."""
-    steady = [megabytes for _, megabytes in memory[int(len(memory) * START_SHARE) :]]
-    middle = len(steady) // 2
-    return max(steady[:middle], default=0.0), max(steady[middle:], default=0.0)
+def halves(memory: Sequence[tuple[float, float]], seconds: float) -> tuple[float, float]:
+    """The most of each half of the run's last `seconds`, its start cut off."""
+    end = memory[-1][0]
+    begin = end - seconds * (1 - START_SHARE)
+    middle = (begin + end) / 2
+    first = [megabytes for at, megabytes in memory if begin <= at < middle]
+    return max(first, default=0.0), max(megabytes for at, megabytes in memory if at >= middle)
 
 
 def main() -> None:
@@ -67,6 +69,7 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--limit-mb", type=float, default=LIMIT_MB)
+    parser.add_argument("--growth-max", type=float, default=GROWTH_MAX)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, open_broker() as broker:
@@ -76,7 +79,7 @@ def main() -> None:
         run = run_once(OURS, broker.bootstrap, in_topic, package, options.events, by_source=False)
     if not run.complete:
         raise SystemExit("results are missing")
-    first, second = halves(run.memory)
+    first, second = halves(run.memory, run.events / run.events_per_second)
     results = {
         "events_per_second": run.events_per_second,
         "resident_mb_max": run.resident_mb_max,
@@ -84,8 +87,10 @@ def main() -> None:
         "memory": run.memory,
     }
     asked = {"events": options.events, "limit_mb": options.limit_mb}
-    write(document("backlog", asked, results), markdown, options.out)
-    if run.resident_mb_max >= options.limit_mb or second > first * GROWTH_MAX:
+    found = document("backlog", asked, results)
+    write(found, markdown, options.out)
+    (options.out / "backlog.svg").write_text(chart(found), "utf-8")
+    if run.resident_mb_max >= options.limit_mb or second > first * options.growth_max:
         raise SystemExit(f"memory: {run.resident_mb_max:.0f} MB at most, {first:.0f} then {second:.0f} MB")
 
 

@@ -59,24 +59,28 @@ NAMES = {
 
 
 def markdown(found: Json) -> str:
-    """A table an axis."""
-    parts = []
-    for axis, points in found["results"].items():
-        rows = [
-            [
-                f"{point['x']:,}",
-                spread([run["events_per_second"] for run in point["runs"]]),
-                spread([run["events_per_cpu_second"] for run in point["runs"]]),
-                f"{statistics.median(run['megabytes_per_cpu_second'] for run in point['runs']):,.0f}",
-                f"{max(run['resident_mb_max'] for run in point['runs']):,.0f}",
-            ]
-            for point in points
-        ]
-        head = [NAMES[axis], "events/s", "events per CPU second", "MB per CPU second", "peak MB"]
-        parts.append(table(head, rows))
+    """A table an axis, and what they were taken on."""
+    parts = [axis_table(found, axis) for axis in found["results"]]
     runs = found["parameters"]["runs"]
     parts.append(f"Medians (least–most) of {runs} runs. {machine_sentence(found['machine'])}\n")
     return "\n".join(parts)
+
+
+def axis_table(found: Json, axis: str) -> str:
+    """One axis as a table."""
+    rows = [
+        [
+            f"{point['x']:,}",
+            spread([run["events_per_second"] for run in point["runs"]]),
+            spread([run["events_per_cpu_second"] for run in point["runs"]]),
+            f"{statistics.median(run['megabytes_per_cpu_second'] for run in point['runs']):,.0f}",
+            f"{statistics.median(run['batch_rows_mean'] for run in point['runs']):,.0f}",
+            f"{max(run['resident_mb_max'] for run in point['runs']):,.0f}",
+        ]
+        for point in found["results"][axis]
+    ]
+    head = ["events/s", "events per CPU second", "MB per CPU second", "events a batch", "peak MB"]
+    return table([NAMES[axis], *head], rows)
 
 
 def chart(found: Json, axis: str) -> str:

@@ -33,6 +33,18 @@ LATENCY = (
     "bytewax,quix-event,faust-event"
 )
 DELIVERED_MIN = 0.99
+FIELDS = ("events_per_second", "events_per_cpu_second", "max_rss_mb")
+SHOWN = ("java-loop", "confluent-loop", "kstreams-batch", "aiokafka-batch", "bytewax", "quix-batch", STOCK)
+LONG_NAMES = {
+    "java-loop": "plain Java loop, ONNX Runtime for Java",
+    "confluent-loop": "confluent-kafka loop, tuned",
+    "kstreams-batch": "Kafka Streams, batches",
+    "aiokafka-batch": "aiokafka loop, `send_batch`",
+    "bytewax": "Bytewax",
+    "quix-batch": "Quix Streams, batches",
+    STOCK: "stock Faust, one event at a time",
+    COMPUTE: "the limit: a naive loop in memory, without Kafka",
+}
 
 
 def markdown(found: Json) -> str:
@@ -48,6 +60,35 @@ def markdown(found: Json) -> str:
     )
 
 
+def short_markdown(found: Json) -> str:
+    """One table for the README: ours, the best known peers, stock Faust and the limit."""
+    asked, results = found["parameters"], found["results"]
+    runs, latency = results["throughput"], results["latency"]
+    rates = sorted({int(name.partition("@")[2]) for name in latency})
+    names = [OURS, *(name for name in SHOWN if runs.get(name)), *([COMPUTE] if runs.get(COMPUTE) else [])]
+    rows = sorted(names, key=lambda name: (name == COMPUTE, -_median(runs[name], "events_per_second")))
+    head = [
+        "",
+        "events/s",
+        "events per CPU second",
+        "peak MB",
+        *(f"p50 · p99 ms at {rate:,}/s" for rate in rates),
+    ]
+    body = [
+        [
+            f"**{name}**" if name == OURS else LONG_NAMES.get(name, name),
+            *(spread([run[field] for run in runs[name]]) for field in FIELDS),
+            *(_latency_cell(latency.get(f"{name}@{rate}", [])) for rate in rates),
+        ]
+        for name in rows
+    ]
+    return (
+        table(head, body)
+        + f"\nMedians (least–most) of {asked['runs']} alternating runs over {asked['events']:,} events. "
+        f"{machine_sentence(found['machine'])}\n"
+    )
+
+
 def throughput_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Ours and the peers by their median by the clock; the limits at the end."""
     rows = sorted(
@@ -57,11 +98,7 @@ def throughput_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return table(
         ["peer", "events/s", "events per CPU second", "peak MB"],
         [
-            [_named(name, runs)]
-            + [
-                spread([run[field] for run in runs])
-                for field in ("events_per_second", "events_per_cpu_second", "max_rss_mb")
-            ]
+            [_named(name, runs)] + [spread([run[field] for run in runs]) for field in FIELDS]
             for name, runs in rows
         ],
     )
