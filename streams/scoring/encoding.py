@@ -60,11 +60,11 @@ class ScoredEncoder:
         try:
             return [known[device] for device in devices]
         except KeyError:
-            fresh = {device: _kept(device) for device in set(devices) - known.keys()}
+            fresh = [device for device in dict.fromkeys(devices) if device not in known]
         if len(known) + len(fresh) > DEVICES_KEPT_MAX:
             known.clear()
-            fresh = {device: _kept(device) for device in set(devices)}
-        known.update(fresh)
+            fresh = list(dict.fromkeys(devices))
+        known.update(zip(fresh, map(_kept, fresh), strict=True))
         return [known[device] for device in devices]
 
 
