@@ -28,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def growth_part(axis: str, found: Json) -> str:
-    """One axis: its chart and its table."""
+    """One axis: its chart and its table; nothing where it was not measured."""
+    if axis not in found["results"]:
+        return ""
     name = growth.NAMES[axis]
     image = f"![Events a second against {name}](benchmarks/growth-{axis}.svg)\n"
     return f"{image}\n{growth.axis_table(found, axis)}"
@@ -68,9 +70,8 @@ def rendered(text: str, found: Mapping[str, Json]) -> str:
         source, markdown = PARTS.get(name, (name, MARKDOWN.get(name)))
         if markdown is None:
             raise SystemExit(f"no benchmark is called {name!r}; there are {', '.join([*MARKDOWN, *PARTS])}")
-        if source not in found:
-            return place[0]
-        return f"<!-- figures: {name} -->\n{markdown(found[source])}<!-- end of figures -->"
+        shown = markdown(found[source]) if source in found else ""
+        return f"<!-- figures: {name} -->\n{shown}<!-- end of figures -->" if shown else place[0]
 
     return PLACE.sub(fill, text)
 
