@@ -3,8 +3,9 @@
     python benchmarks/growth.py [--events N] [--runs N] [--only AXIS,AXIS] [--scale X] [--out FOLDER]
 
 One axis at a time, everything else as in the job. Wide and large events are fewer, so that no point moves
-more than VOLUME_BYTES. Axes that are left out keep what an earlier run wrote to the same folder. `--scale 0.01`
-takes a hundredth of all counts, to see that it runs. Writes growth.json, a table, and an SVG for each axis.
+more than VOLUME_BYTES. Axes that are left out keep what an earlier run wrote to the same folder.
+`--scale 0.01` takes a hundredth of all counts, to see that it runs. Writes growth.json, a table, and an SVG
+for each axis.
 """
 
 import argparse

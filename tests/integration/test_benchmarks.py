@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
+import orjson
 import pytest
 
 from farshore.agents.settings import PREFIX
+from farshore.streams.packages.loader import load_package
+from farshore.streams.scoring.pipeline import EventPipeline
+from farshore.streams.transport.batch import PartitionBatch
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
+CRAYFISH = Path(os.environ.get("TEST_DATA_FOLDER", ROOT.parent / "shared")) / "crayfish" / "model-ffnn.onnx"
 
 
 async def run(
@@ -99,10 +108,73 @@ async def test_what_a_benchmark_needs_and_has_not_is_said_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_documents_show_what_the_published_json_says(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Imports one of the programs as the programs import one another."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import publish
+    return importlib.import_module
 
+
+def test_a_bound_that_is_missed_is_said_so(benchmarks: Callable[[str], Any]) -> None:
+    def runs(by_clock: float, by_cpu: float) -> list[dict[str, Any]]:
+        run = {"events_per_second": by_clock, "events_per_cpu_second": by_cpu, "max_rss_mb": 100.0}
+        return [run | {"verified": {"ok": True}}] * 3
+
+    throughput = {
+        "faust-event": runs(5_000, 5_000),
+        "java-loop": runs(290_000, 195_000),
+        "limit-compute": runs(320_000, 320_000),
+        "farshore": runs(280_000, 300_000),
+    }
+    latency = {
+        f"{name}@2000": [{"delivered": delivered, "p50_ms": 1.0, "p99_ms": p99}]
+        for name, delivered, p99 in (
+            ("farshore", 1.0, 5.0),
+            ("java-loop", 1.0, 6.0),
+            ("faust-event", 0.5, 1.0),
+        )
+    }
+    text = benchmarks("peers").verdicts({"throughput": throughput, "latency": latency})
+    verdicts = {line.split(" | ")[0].lstrip("| "): line.split(" | ")[-1] for line in text.splitlines()[2:]}
+    assert {what: verdict.rstrip(" |") for what, verdict in verdicts.items()} == {
+        "by the clock: ahead of every peer": "**missed**",
+        "per CPU second: at least 1.2 times the best peer": "holds",
+        "per CPU second: at least 0.8 of the in-memory loop": "holds",
+        "by the clock: at least 60 times stock Faust": "**missed**",
+        "p99 at 2,000/s: no later than the best peer": "holds",
+    }
+
+
+@pytest.mark.skipif(not CRAYFISH.exists(), reason=f"{CRAYFISH} is not there; see CONTRIBUTING.md")
+def test_the_crayfish_model_runs_unchanged_and_scores_as_it_does_offline(
+    benchmarks: Callable[[str], Any], tmp_path: Path
+) -> None:
+    crayfish = benchmarks("crayfish")
+    package = load_package(crayfish.make_package(tmp_path / "package", CRAYFISH))
+    events = list(crayfish.events(200))
+    count = len(events)
+    batch = PartitionBatch(
+        "events",
+        0,
+        count,
+        range(count),
+        [1] * count,
+        [key for key, _ in events],
+        [value for _, value in events],
+        0,
+    )
+    pipeline = EventPipeline(package, site="s", event_bytes_max=100_000, batch_rows_max=64)
+    result = pipeline.process(batch, now_ms=0)
+    assert not len(result.dead_letters)
+    rows = np.array([orjson.loads(value)["readings"] for _, value in events], np.float32)
+    session = onnxruntime.InferenceSession(CRAYFISH)
+    (answer,) = session.run(None, {"input": rows.reshape(count, 1, crayfish.INPUTS)})
+    scores = [orjson.loads(value or b"")["score"] for value in result.scored.values]
+    assert scores == answer.max(axis=1).astype(np.float64).tolist()
+
+
+def test_the_documents_show_what_the_published_json_says(benchmarks: Callable[[str], Any]) -> None:
+    publish = benchmarks("publish")
     found = publish.published()
     for document in publish.DOCUMENTS:
         text = document.read_text("utf-8")
