@@ -90,7 +90,7 @@ def run_once(
 ) -> Result:
     """Let one contender work through `events` of the topic. Its output is counted, then deleted."""
     out_topic = new_name("out")
-    asyncio.run(make_topic(bootstrap, out_topic, partitions))
+    asyncio.run(make_topic(bootstrap, out_topic, partitions, output=True))
     count = min(events, contender.events_max or events)
     process = contender.started(bootstrap, in_topic, out_topic, package, count)
     memory = _watch(process)

@@ -85,7 +85,7 @@ def run_workers(
     """
     out_topic = new_name("out")
     if not durable:
-        asyncio.run(make_topic(broker.bootstrap, out_topic))
+        asyncio.run(make_topic(broker.bootstrap, out_topic, output=True))
     values = settings_for(broker.bootstrap, in_topic, out_topic).model_dump(
         exclude_none=True, exclude_unset=True
     )

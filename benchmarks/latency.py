@@ -50,8 +50,8 @@ def measure(
     """One contender at `rate` events a second; None is the floor. `values` replace the job's events."""
     prefix = new_name("latency")
     in_topic, out_topic = f"{prefix}.in", f"{prefix}.out"
-    for topic in (in_topic, out_topic):
-        asyncio.run(make_topic(bootstrap, topic))
+    asyncio.run(make_topic(bootstrap, in_topic))
+    asyncio.run(make_topic(bootstrap, out_topic, output=True))
     spawn = multiprocessing.get_context("spawn")
     ready, done = spawn.Event(), spawn.Event()
     receive, send = spawn.Pipe(duplex=False)

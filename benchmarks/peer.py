@@ -6,6 +6,7 @@ its output to (rows x features, 1), which a package may not, so one Reshape is a
 for events that are stamped in microseconds. Everything else is the worker as it is shipped.
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import uvloop
 from job import FEATURES
 from onnx import TensorProto, helper, numpy_helper
 from ours import run_to, settings_for
+from topics import make_room
 
 from farshore.agents.logs import set_up_logging
 from farshore.streams.packages.loader import load_package
@@ -79,6 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         package = load_package(make_package(given["MODEL"], Path(folder) / "package"))
     pipeline.ScoredEncoder = PeerEncoder  # type: ignore[attr-defined]  # the harness's record format, here alone
+    asyncio.run(make_room(given["BOOTSTRAP"], given["OUT_TOPIC"]))  # the harness makes all topics alike
     settings = settings_for(given["BOOTSTRAP"], given["IN_TOPIC"], given["OUT_TOPIC"])
     uvloop.run(run_to(int(given["N"]), settings, package))
 

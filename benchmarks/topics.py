@@ -13,13 +13,17 @@ import orjson
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from job import PARTITIONS, EventSpec
 
+from farshore.agents.topic_review import MESSAGE_BYTES
 from farshore.local.broker import BOOTSTRAP_VARIABLE, BrokerSettings, EmbeddedBroker
 
 BATCH_BYTES = 256 * 1024
 REQUEST_BYTES_MAX = 8 * 1024 * 1024
 SENT_AT_ONCE = 64
+OUTPUT_BYTES_MAX = 64 * 1024 * 1024
+"""A worker refuses an output topic that could not take what the largest event becomes."""
 HEAP_MB = 1_024
 
 # A new topic's leaders are found after some tries, and each is a warning.
@@ -51,12 +55,26 @@ def new_name(what: str) -> str:
     return f"benchmark.{what}.{time.time_ns()}"
 
 
-async def make_topic(bootstrap: str, topic: str, partitions: int = PARTITIONS) -> None:
-    """One replica, Kafka's own defaults."""
+async def make_topic(
+    bootstrap: str, topic: str, partitions: int = PARTITIONS, *, output: bool = False
+) -> None:
+    """One replica, Kafka's own defaults; an output topic takes larger messages than any events topic."""
+    config = {MESSAGE_BYTES: str(OUTPUT_BYTES_MAX)} if output else {}
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(topic, partitions, 1)])
+        await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=config)])
+    finally:
+        await admin.close()
+
+
+async def make_room(bootstrap: str, topic: str) -> None:
+    """Make an output topic of somebody else's take what `make_topic` would have."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, {MESSAGE_BYTES: str(OUTPUT_BYTES_MAX)})
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.alter_configs([resource])
     finally:
         await admin.close()
 
