@@ -43,9 +43,9 @@ STAGES = {
     "fetch": "record batches, checksum included, to columns",
     "decode": "JSON to typed objects, UTF-8 checked",
     "features": "devices, times and the matrix, types and ranges checked",
-    "inference": "the model and the score's rule",
+    "inference": "the model, the score's rule, the threshold",
     "encode": "scored records to JSON",
-    "outcomes": "thresholds, anomaly records and the rest of the pipeline",
+    "outcomes": "anomaly records and the rest of the pipeline",
     "append": "results to record batches, checksum included",
 }
 
@@ -68,8 +68,7 @@ class Stages:
         )
         self._decoder = EventDecoder(package.manifest, event_bytes_max=EVENT_BYTES_MAX)
         self._decoded = self._decoder.decode(self._values, self.batch.keys)
-        self._scores, _ = self.pipeline._scores(self._decoded)
-        self._alarms = self._scores.scores > package.manifest.threshold
+        self._judged = self.pipeline._judge.judge(self.batch, self._decoded)
         self._scored: Columns = self.pipeline.process(self.batch, now_ms=0).scored
         self._rival = RivalModel(package.folder)
 
@@ -80,7 +79,7 @@ class Stages:
             "fetch": self._fetch,
             "decode": self._decode,
             "decode and features": lambda: self._decoder.decode(self._values, self.batch.keys),
-            "inference": lambda: self.pipeline._scores(self._decoded),
+            "inference": lambda: self.pipeline._judge.judge(self.batch, self._decoded),
             "encode": self._encode,
             WHOLE: lambda: self.pipeline.process(self.batch, now_ms=0),
             "append": self._append,
@@ -117,8 +116,8 @@ class Stages:
             0,
             devices=self._decoded.devices,
             times_ms=self._decoded.times_ms,
-            scores=self._scores.scores,
-            alarms=self._alarms,
+            scores=self._judged.scores.scores,
+            alarms=self._judged.alarms,
             offsets=self.batch.offsets,
         )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from job import FEATURES, events, make_package
+from job import FEATURES, EventSpec, make_package
 
 from farshore.local.windowed_sample import write_windowed_package
 from farshore.streams.packages.loader import ModelPackage, load_package
@@ -68,7 +68,7 @@ def pipeline(package: ModelPackage) -> EventPipeline:
 
 def speeds(contenders: dict[str, ModelPackage]) -> dict[str, float]:
     """Events per CPU second, medians."""
-    work = batches(events(EVENTS))
+    work = batches(list(EventSpec().events(EVENTS)))
     gc.freeze()
     turns: dict[str, list[float]] = {label: [] for label in contenders}
     for _ in range(TURNS):
@@ -89,7 +89,7 @@ def renamed(value: bytes, number: int) -> bytes:
 def many_devices(package: ModelPackage, rounds: int = 2) -> Iterator[tuple[int, int, int]]:
     """Devices seen, bytes of the arrays, resident bytes, as a million devices send one event a round."""
     line, process = pipeline(package), psutil.Process()
-    plain = events(BATCH_ROWS)
+    plain = list(EventSpec().events(BATCH_ROWS))
     for first in range(0, rounds * MILLION, BATCH_ROWS):
         made = [(key, renamed(value, (first + row) % MILLION)) for row, (key, value) in enumerate(plain)]
         (batch,) = batches(made, first)

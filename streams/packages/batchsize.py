@@ -51,7 +51,7 @@ def measure_batch_size(
     clock: Callable[[], float] = time.perf_counter,
 ) -> BatchSize:
     """The smallest power of two whose time a row is close to the best; `score` runs the model."""
-    row_bytes = len(manifest.features) * np.dtype(manifest.input.dtype).itemsize
+    row_bytes = manifest.window * len(manifest.features) * np.dtype(manifest.input.dtype).itemsize
     largest = max(1, min(rows_max, _INPUT_BYTES_MAX // row_bytes))
     sizes = list(takewhile(lambda size: size <= largest, (1 << power for power in range(64))))
     deadline = clock() + seconds_max
