@@ -2,9 +2,10 @@
 
 For each batch of one partition, in order:
   1. Faust hands the agent the records; tombstones and damaged records never reach the link
-  2. what may leave of each anomaly is packed into events, as many a batch as the link takes
+  2. what the policy lets leave of each is packed into events, as many a batch as the link takes; others are
+     held back
   3. each batch is sent until the service acknowledges it, however long that takes
-  4. its outcomes are written to `deliveries`
+  4. its outcomes are written to `deliveries`, and what left to `audit`
   5. when the broker has acknowledged those, the batch is settled and Faust commits its offsets
 A crash between 3 and 5 sends again what was not committed, under the same ids. One agent sends one batch at
 a time, so events of a device, which share a partition, arrive in order. While the uplink is away the agent
@@ -21,11 +22,13 @@ from ..streams.delivery.breaker import BackoffLimits
 from ..streams.transport.app import batch_of, settle
 from ..streams.transport.schema import BatchSchema
 from . import metrics
+from .departures import AUDIT_PARTITION, Outcomes
 from .errors import SettingsError
 from .faust_app import WorkerApp, make_app
 from .lag_reader import PartitionLag
 from .outbox import Outbox, Settlement
-from .sender import Outcomes, Sender
+from .policy_file import load_policy
+from .sender import Sender
 from .settings import Settings
 from .uplink import EventHubUplink, UplinkLimits
 
@@ -53,6 +56,8 @@ def make_bridge(settings: Settings) -> WorkerApp:
     sender = Sender(
         uplink,
         BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
+        load_policy(settings),
+        settings.site,
     )
     outbox = Outbox(lambda: app.producer, app.stop_on_error)
     anomalies = app.topic(names.anomalies, schema=BatchSchema())
@@ -63,7 +68,10 @@ def make_bridge(settings: Settings) -> WorkerApp:
             with app.stopping_on_error():
                 batch = batch_of(event)
                 outcomes = await sender.deliver(batch)
-                settlement = Settlement(1 if len(outcomes) else 0, partial(_settled, event, outcomes))
+                settlement = Settlement(outcomes.parcels, partial(_settled, event, outcomes))
+                # What left first: a delivery whose batch has no audit record would tell of an unknown policy.
+                if len(outcomes.audit):
+                    outbox.put(names.audit, AUDIT_PARTITION, outcomes.audit, settlement)
                 if len(outcomes):
                     outbox.put(names.deliveries, batch.partition, outcomes.columns, settlement)
 

@@ -9,17 +9,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-from ..schemas.records import DeliveryRecord, Outcome
 from ..streams.delivery.breaker import BackoffLimits, Breaker, UplinkState
-from ..streams.delivery.departure import DamagedAnomalyError, departure_of
-from ..streams.scoring.codec import encode
-from ..streams.scoring.pipeline import Columns
+from ..streams.delivery.policy import Policy
 from ..streams.transport.batch import PartitionBatch
 from . import metrics
+from .departures import Departure, Outcomes, departures_in
 from .uplink import (
     EventHubUplink,
     UplinkBusyError,
@@ -28,60 +23,32 @@ from .uplink import (
     append,
 )
 
-__all__ = ["Outcomes", "Sender"]
+__all__ = ["Sender"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Anomaly:
-    key: bytes
-    body: bytes
-
-
-class Outcomes:
-    """What became of a batch's anomalies, ready for `deliveries`."""
-
-    def __init__(self) -> None:
-        self.columns = Columns()
-        self.counts: Counter[Outcome] = Counter()
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
-    def add(self, keys: Iterable[bytes], outcome: Outcome, batch: str | None, detail: str | None) -> None:
-        """Note the outcome of each anomaly in `keys`."""
-        now_ms = time.time_ns() // 1_000_000
-        for key in keys:
-            record = DeliveryRecord(
-                id=key.decode(errors="replace"),
-                outcome=outcome.value,
-                batch=batch,
-                time=now_ms,
-                detail=detail,
-            )
-            self.columns.keys.append(key)
-            self.columns.values.append(encode(record))
-            self.counts[outcome] += 1
 
 
 class Sender:
     """Sends batches through the breaker until they are acknowledged."""
 
-    def __init__(self, uplink: EventHubUplink, limits: BackoffLimits) -> None:
+    def __init__(
+        self, uplink: EventHubUplink, limits: BackoffLimits, policy: Policy | None = None, site: str = "site"
+    ) -> None:
         self._uplink = uplink
+        self._policy = policy or Policy()
+        self._site = site
         self.breaker = Breaker(limits, clock=time.monotonic, on_change=_ChangeLog())
         metrics.UPLINK_STATE.set(self.breaker.state.number)
 
     async def deliver(self, batch: PartitionBatch) -> Outcomes:
         """Everything in `batch` to an outcome; returns only then."""
-        outcomes = Outcomes()
-        waiting = _anomalies_in(batch, outcomes)
+        outcomes = Outcomes(self._site, batch.partition, self._policy)
+        waiting = departures_in(batch, self._policy, outcomes)
         while waiting:
             waiting = waiting[await self._send_some(waiting, batch.partition, outcomes) :]
         return outcomes
 
-    async def _send_some(self, waiting: list[_Anomaly], lane: int, outcomes: Outcomes) -> int:
+    async def _send_some(self, waiting: list[Departure], lane: int, outcomes: Outcomes) -> int:
         """Send as many as fit one batch; returns how many of `waiting` are settled."""
         limit = len(waiting)
         while True:
@@ -93,7 +60,8 @@ class Sender:
                 while count < limit and append(packed, waiting[count].body):
                     count += 1
                 if count == 0:
-                    return _set_aside(waiting[0], outcomes, "larger than the link takes")
+                    outcomes.set_aside(waiting[0].key, "larger than the link takes")
+                    return 1
                 await self._uplink.send(packed)
             except UplinkBusyError as busy:
                 self._note("busy")
@@ -101,7 +69,8 @@ class Sender:
             except UplinkTooLargeError as too_large:
                 self._note("too-large")
                 if count == 1:
-                    return _set_aside(waiting[0], outcomes, str(too_large))
+                    outcomes.set_aside(waiting[0].key, str(too_large))
+                    return 1
                 if count == 0:
                     # Refused before anything was sent, so of no anomaly's size: another failure of the link.
                     self.breaker.failed(str(too_large))
@@ -113,8 +82,7 @@ class Sender:
             else:
                 self._note("acknowledged")
                 self.breaker.succeeded()
-                keys = (anomaly.key for anomaly in waiting[:count])
-                outcomes.add(keys, Outcome.ACKNOWLEDGED, uuid.uuid4().hex, None)
+                outcomes.acknowledged(waiting[:count], batch=uuid.uuid4().hex)
                 return count
 
     async def _await_turn(self) -> None:
@@ -123,23 +91,6 @@ class Sender:
 
     def _note(self, result: str) -> None:
         metrics.UPLINK_ATTEMPTS.labels(result).inc()
-
-
-def _anomalies_in(batch: PartitionBatch, outcomes: Outcomes) -> list[_Anomaly]:
-    found = []
-    for key, value in zip(batch.keys, batch.values, strict=True):
-        if key is None or value is None:
-            continue  # a tombstone: its delivery was settled long ago
-        try:
-            found.append(_Anomaly(key, departure_of(value)))
-        except DamagedAnomalyError as error:
-            outcomes.add([key], Outcome.SET_ASIDE, None, str(error))
-    return found
-
-
-def _set_aside(anomaly: _Anomaly, outcomes: Outcomes, detail: str) -> int:
-    outcomes.add([anomaly.key], Outcome.SET_ASIDE, None, detail)
-    return 1
 
 
 class _ChangeLog:

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     topic_scored: TopicName = Field("scored", description="Output: one scored record an event.")
     topic_anomalies: TopicName = Field("anomalies", description="The durable store of anomalies.")
     topic_deliveries: TopicName = Field("deliveries", description="The outcome of each delivery.")
-    topic_audit: TopicName = Field("audit", description="What left, gaps, receipts; made, not written yet.")
+    topic_audit: TopicName = Field("audit", description="What left, by batch; gaps; what a quota took.")
     topic_dead_letters: TopicName = Field("dead-letters", description="Events that cannot be scored.")
     topic_models: TopicName = Field("models", description="Which model package the site runs.")
     topic_partitions: int = Field(4, ge=1, le=10_000, description="Partitions of topics that are created.")
@@ -111,6 +111,16 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3_600, description="Longest wait between attempts while the uplink is away."
     )
 
+    policy: Path | None = Field(
+        None, description="The compliance policy, a TOML file; without one six fields leave."
+    )
+    policy_secret_file: Path | None = Field(
+        None, description="File with the site's secret for keyed hashes, 16 bytes or more."
+    )
+    policy_secret: SecretStr | None = Field(
+        None, description="The same as a value; the file is better. A secret: never printed."
+    )
+
     lag_interval_seconds: float = Field(5.0, ge=0.2, le=600, description="Between two readings of the lag.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="What is logged.")
 
@@ -126,6 +136,8 @@ class Settings(BaseSettings):
             raise ValueError("kafka_session_timeout_seconds is larger than kafka_request_timeout_seconds")
         if self.uplink_backoff_seconds_min > self.uplink_backoff_seconds_max:
             raise ValueError("uplink_backoff_seconds_min is larger than uplink_backoff_seconds_max")
+        if self.policy_secret is not None and self.policy_secret_file is not None:
+            raise ValueError("policy_secret and policy_secret_file are both set; give one")
         names = [name for field, name in self if field.startswith("topic_") and isinstance(name, str)]
         if len(set(names)) != len(names):
             raise ValueError("two topics have the same name; each needs its own")

@@ -4,12 +4,13 @@ Typed dictionaries rather than classes, because the codec writes them as they ar
 """
 
 from enum import StrEnum
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 __all__ = [
     "TIME_MS_LIMIT",
     "AnomalyRecord",
     "DeliveryRecord",
+    "DepartedRecord",
     "Departure",
     "Outcome",
     "ScoredRecord",
@@ -55,10 +56,11 @@ class AnomalyRecord(TypedDict):
     readings: dict[str, float]
     source: Source
     detected_at: int
+    resent: NotRequired[str]
 
 
 class Departure(TypedDict):
-    """What leaves the site for one anomaly while no compliance policy exists. Nothing else does."""
+    """What leaves the site for one anomaly without a compliance policy. Nothing else does."""
 
     id: str
     site: str
@@ -66,6 +68,7 @@ class Departure(TypedDict):
     score: float
     severity: str
     model: str
+    resent: NotRequired[str]
 
 
 class Outcome(StrEnum):
@@ -78,10 +81,34 @@ class Outcome(StrEnum):
 
 
 class DeliveryRecord(TypedDict):
-    """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it."""
+    """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it.
+
+    `digest` is BLAKE2b-128 of the body that left, `resent` the request by which it left again; else null.
+    """
 
     id: str
     outcome: str
     batch: str | None
     time: int
     detail: str | None
+    digest: str | None
+    resent: str | None
+
+
+class DepartedRecord(TypedDict):
+    """A value in `audit`, keyed by the site: one batch that the service has acknowledged.
+
+    `fields` is what left of the anomalies, `policy` the digest of the policy that let it, `bytes` the size of
+    the bodies together, `partition` where the anomalies stand in the store.
+    """
+
+    kind: str
+    site: str
+    batch: str
+    time: int
+    partition: int
+    count: int
+    resent: int
+    bytes: int
+    fields: list[str]
+    policy: str

@@ -11,6 +11,7 @@ import uvloop
 from ...streams.packages.loader import PackageError, load_package
 from ..admin import connect_admin, examine_topics, site_topics
 from ..errors import FarshoreError
+from ..policy_file import load_policy
 from ..settings import Settings, load_settings
 from ..uplink import EventHubUplink, UplinkBusyError, UplinkLimits, UplinkLostError, UplinkTooLargeError
 from .options import ConfigOption
@@ -47,6 +48,7 @@ async def _examine(settings: Settings) -> list[bool]:
 async def _findings(settings: Settings) -> AsyncIterator[_Finding]:
     yield _Finding("settings", True, f"site {settings.site}")
     yield await asyncio.to_thread(_model, settings)
+    yield _policy(settings)
     async for finding in _kafka(settings):
         yield finding
     yield await _uplink(settings)
@@ -60,6 +62,14 @@ def _model(settings: Settings) -> _Finding:
     except PackageError as error:
         return _Finding("model", False, str(error))
     return _Finding("model", True, f"{package.manifest.label}, {len(package.manifest.features)} features")
+
+
+def _policy(settings: Settings) -> _Finding:
+    try:
+        policy = load_policy(settings)
+    except FarshoreError as error:
+        return _Finding("policy", False, str(error))
+    return _Finding("policy", True, f"{', '.join(policy.leaves)} may leave; {policy.digest}")
 
 
 async def _kafka(settings: Settings) -> AsyncIterator[_Finding]:
