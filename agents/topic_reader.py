@@ -36,12 +36,19 @@ class TopicReader:
 
     async def records(self, topic: str) -> AsyncIterator[Sequence[ConsumerRecord]]:
         """Records up to the present end, in offset order within a partition, in groups of one partition."""
-        bounds = await self.bounds(topic)
-        left = {TopicPartition(topic, number): end for number, (start, end) in bounds.items() if end > start}
+        async for records in self.records_between(topic, await self.bounds(topic)):
+            yield records
+
+    async def records_between(
+        self, topic: str, ranges: Mapping[int, tuple[int, int]]
+    ) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        """Records from the first up to the second offset of each partition, grouped as `records` has them."""
+        left = {TopicPartition(topic, number): end for number, (start, end) in ranges.items() if end > start}
         if not left:
             return
         self._consumer.assign(list(left))
-        await self._consumer.seek_to_beginning(*left)
+        for part in left:
+            self._consumer.seek(part, ranges[part.partition][0])
         silent_since = asyncio.get_running_loop().time()
         while left:
             found = await self._consumer.getmany(*left, timeout_ms=_POLL_MS)
@@ -73,6 +80,8 @@ async def open_reader(bootstrap: str) -> AsyncIterator[TopicReader]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
+        # Retention may pass a start before it is read: then the oldest record is meant, never the newest.
+        auto_offset_reset="earliest",
         isolation_level="read_committed",
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_FETCH_WAIT_MS,

@@ -18,6 +18,7 @@ from ..errors import FarshoreError
 from .check import check
 from .model import model_app
 from .replay import replay
+from .store import store_app
 from .workers import bridge, score
 
 __all__ = ["app", "run"]
@@ -33,6 +34,7 @@ app.command()(bridge)
 app.command()(replay)
 app.command()(check)
 app.add_typer(model_app, name="model")
+app.add_typer(store_app, name="store")
 
 
 @app.command()
