@@ -26,10 +26,12 @@ from .departures import AUDIT_PARTITION, Outcomes
 from .errors import SettingsError
 from .faust_app import WorkerApp, make_app
 from .lag_reader import PartitionLag
+from .notices import Notices
 from .outbox import Outbox, Settlement
 from .policy_file import load_policy
 from .sender import Sender
 from .settings import Settings
+from .store_keeper import StoreKeeper
 from .uplink import EventHubUplink, UplinkLimits
 
 __all__ = ["make_bridge"]
@@ -48,6 +50,7 @@ def make_bridge(settings: Settings) -> WorkerApp:
         )
     app = make_app(settings, group=settings.bridge_group, poll_rows_max=_POLL_ROWS_MAX)
     names = settings.topics
+    policy = load_policy(settings)
     uplink = EventHubUplink(
         settings.eventhub_connection_string.get_secret_value(),
         settings.eventhub_name,
@@ -56,10 +59,17 @@ def make_bridge(settings: Settings) -> WorkerApp:
     sender = Sender(
         uplink,
         BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
-        load_policy(settings),
+        policy,
         settings.site,
     )
     outbox = Outbox(lambda: app.producer, app.stop_on_error)
+
+    def owned() -> frozenset[int]:
+        return frozenset(
+            part.partition for part in app.consumer.assignment() if part.topic == names.anomalies
+        )
+
+    keeper = StoreKeeper(settings, outbox, owned)
     anomalies = app.topic(names.anomalies, schema=BatchSchema())
 
     @app.agent(anomalies, name=_AGENT_NAME)
@@ -74,16 +84,27 @@ def make_bridge(settings: Settings) -> WorkerApp:
                     outbox.put(names.audit, AUDIT_PARTITION, outcomes.audit, settlement)
                 if len(outcomes):
                     outbox.put(names.deliveries, batch.partition, outcomes.columns, settlement)
+                    keeper.quota.settled(outcomes.columns.keys)
 
-    app.lag_listeners.append(partial(_note_waiting, settings.bridge_group))
+    @app.task
+    async def keep() -> None:
+        await keeper.run()
+
+    @app.task
+    async def notify() -> None:
+        await Notices(settings, sender, policy, outbox, owned).run()
+
+    app.lag_listeners.append(partial(_note_waiting, settings.bridge_group, keeper))
     app.close_with(uplink.discard)
     app.close_with(outbox.close)
     return app
 
 
-def _note_waiting(group: str, lags: Sequence[PartitionLag]) -> None:
+def _note_waiting(group: str, keeper: StoreKeeper, lags: Sequence[PartitionLag]) -> None:
     """What the bridge has not committed waits; what was settled since counts a little longer."""
-    metrics.ANOMALIES_WAITING.set(sum(entry.lag.records for entry in lags if entry.group == group))
+    waiting = sum(entry.lag.records for entry in lags if entry.group == group)
+    metrics.ANOMALIES_WAITING.set(waiting)
+    keeper.note_waiting(waiting)
 
 
 def _settled(event: faust.Event, outcomes: Outcomes) -> None:

@@ -78,6 +78,14 @@ class Outbox:
             lane = self._lanes[topic, partition] = _Lane(topic, partition, self)
         lane.put(_Parcel(columns, settlement))
 
+    async def put_all(self, parcels: Sequence[tuple[str, int, Columns]]) -> None:
+        """Queue parcels by topic and partition, all at once; returns when the broker has them all."""
+        done = asyncio.Event()
+        settlement = Settlement(len(parcels), done.set)
+        for topic, partition, columns in parcels:
+            self.put(topic, partition, columns, settlement)
+        await done.wait()
+
     async def send(self, builder: BatchBuilder, topic: str, partition: int) -> None:
         """One attempt; returns when acknowledged, raises KafkaError otherwise.
 

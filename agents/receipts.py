@@ -59,7 +59,9 @@ class SiteCount:
             for partition, start in self.events_log_start.items()
             if partition in self.events_committed
         )
-        outcomes = [self.outcomes.get(identity) for identity in self.anomalies]
+        # What a quota took has a tombstone in the store; its outcome is all that is left of it.
+        dropped = {name for name, outcome in self.outcomes.items() if outcome is Outcome.DROPPED_BY_QUOTA}
+        outcomes = [self.outcomes.get(identity) for identity in self.anomalies.keys() | dropped]
         waiting = sum(
             identity not in self.outcomes and offset >= self.anomalies_committed.get(partition, 0)
             for identity, (partition, offset) in self.anomalies.items()
@@ -70,7 +72,7 @@ class SiteCount:
             dead_letters=len(self.dead_letters),
             unread=unread,
             lost_to_retention=lost,
-            anomalies=len(self.anomalies),
+            anomalies=len(outcomes),
             acknowledged=outcomes.count(Outcome.ACKNOWLEDGED),
             waiting=waiting,
             held_back=outcomes.count(Outcome.HELD_BACK),
@@ -163,7 +165,13 @@ async def _count_anomalies(reader: TopicReader, topic: str, count: SiteCount) ->
 async def _count_deliveries(reader: TopicReader, topic: str, count: SiteCount) -> None:
     async for records in reader.records(topic):
         for record in records:
-            if record.value is not None:
-                value = decode(record.value)
-                assert isinstance(value, dict)
-                count.outcomes[record.key.decode()] = Outcome(value["outcome"])
+            identity = record.key.decode()
+            if record.value is None:
+                # Retired: its anomaly has a tombstone as well, perhaps written after `anomalies` was read.
+                count.outcomes.pop(identity, None)
+                count.anomalies.pop(identity, None)
+                count.anomaly_sources.pop(identity, None)
+                continue
+            value = decode(record.value)
+            assert isinstance(value, dict)
+            count.outcomes[identity] = Outcome(value["outcome"])

@@ -43,10 +43,13 @@ class Sender:
     async def deliver(self, batch: PartitionBatch) -> Outcomes:
         """Everything in `batch` to an outcome; returns only then."""
         outcomes = Outcomes(self._site, batch.partition, self._policy)
-        waiting = departures_in(batch, self._policy, outcomes)
-        while waiting:
-            waiting = waiting[await self._send_some(waiting, batch.partition, outcomes) :]
+        await self.deliver_all(departures_in(batch, self._policy, outcomes), batch.partition, outcomes)
         return outcomes
+
+    async def deliver_all(self, waiting: list[Departure], lane: int, outcomes: Outcomes) -> None:
+        """All of `waiting` to an outcome, noted in `outcomes`; returns only then."""
+        while waiting:
+            waiting = waiting[await self._send_some(waiting, lane, outcomes) :]
 
     async def _send_some(self, waiting: list[Departure], lane: int, outcomes: Outcomes) -> int:
         """Send as many as fit one batch; returns how many of `waiting` are settled."""

@@ -121,6 +121,30 @@ class Settings(BaseSettings):
         None, description="The same as a value; the file is better. A secret: never printed."
     )
 
+    store_retention_days: float = Field(
+        30.0, ge=0, le=36_500, description="How long a delivered anomaly stays; one not delivered stays."
+    )
+    store_quota_bytes: int | None = Field(
+        None, ge=1_048_576, description="What anomalies and deliveries may take on disk; without it anything."
+    )
+    store_high_water: float = Field(
+        0.8, gt=0, lt=1, description="Share of the quota at which its policy acts: the rest is room to clean."
+    )
+    store_quota_policy: str = Field(
+        "keep-all",
+        pattern="^(keep-all|drop-lowest-severity)$",
+        description="At the mark: only raise the alarm, or drop what waits, lowest severity first.",
+    )
+    store_settle_seconds: float = Field(
+        25_200.0,
+        ge=0.5,
+        le=2_592_000,
+        description="Between two drops: Kafka needs it to give room back (`segment.ms`, the cleaner's lag).",
+    )
+    store_interval_seconds: float = Field(
+        60.0, ge=0.2, le=86_400, description="Between two looks of the store's keeper."
+    )
+
     lag_interval_seconds: float = Field(5.0, ge=0.2, le=600, description="Between two readings of the lag.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="What is logged.")
 

@@ -1,4 +1,4 @@
-"""Reads a topic from its start to where it ends now, joining no group and changing nothing."""
+"""Reads topics up to where they end now, joining no group. Only who asks for it keeps a place, by commits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -66,6 +66,20 @@ class TopicReader:
             elif now - silent_since > READ_SECONDS_MAX:
                 raise BrokerAbsentError(f"reading {topic!r} brought nothing for {READ_SECONDS_MAX:g} s")
 
+    async def place(self, topic: str, partition: int) -> int | None:
+        """Where the group of this reader has got to; None before its first commit."""
+        part = TopicPartition(topic, partition)
+        self._consumer.assign([part])
+        offset: int | None = await self._consumer.committed(part)
+        return offset
+
+    async def keep_place(self, topic: str, partition: int, offset: int) -> None:
+        """Remember the next offset to read, under the group of this reader."""
+        part = TopicPartition(topic, partition)
+        if part not in self._consumer.assignment():
+            self._consumer.assign([part])
+        await self._consumer.commit({part: offset})
+
     async def _partitions(self, topic: str) -> list[TopicPartition]:
         numbers = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  the public call lists only subscribed topics
         parts = numbers.partitions_for_topic(topic)
@@ -75,10 +89,11 @@ class TopicReader:
 
 
 @asynccontextmanager
-async def open_reader(bootstrap: str) -> AsyncIterator[TopicReader]:
-    """A reader; raises BrokerAbsentError when no broker answers."""
+async def open_reader(bootstrap: str, group: str | None = None) -> AsyncIterator[TopicReader]:
+    """A reader, with places kept under `group`, if given; raises BrokerAbsentError when no broker answers."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
+        group_id=group,
         enable_auto_commit=False,
         # Retention may pass a start before it is read: then the oldest record is meant, never the newest.
         auto_offset_reset="earliest",

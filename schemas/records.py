@@ -12,6 +12,7 @@ __all__ = [
     "DeliveryRecord",
     "DepartedRecord",
     "Departure",
+    "DroppedRecord",
     "Outcome",
     "ScoredRecord",
     "Source",
@@ -112,3 +113,23 @@ class DepartedRecord(TypedDict):
     bytes: int
     fields: list[str]
     policy: str
+
+
+class DroppedRecord(TypedDict):
+    """A value in `audit`, keyed by the site: anomalies that a quota took before they were delivered.
+
+    It is delivered itself, without what the policy keeps. `first_time` and `last_time` bound the anomalies'
+    `detected_at`; `severities` counts them; `bytes` is what their records took.
+    """
+
+    kind: str
+    site: str
+    id: str
+    time: int
+    partition: int
+    count: int
+    severities: dict[str, int]
+    bytes: int
+    first_time: int
+    last_time: int
+    quota_bytes: int

@@ -103,6 +103,16 @@ class Policy:
             return HeldBack(reason)
         return Departing(self._fields(anomaly))
 
+    def notice(self, record: Mapping[str, object]) -> bytes:
+        """What leaves of an audit record of kind `dropped`: site, time, severities by the fields' rules."""
+        left: dict[str, object] = {name: record[name] for name in ("id", "kind", "count")}
+        for member in self._members:
+            if member.name in ("site", "time"):
+                left[member.name] = member.departure_of(record[member.name])
+            elif member.name == "severity" and self.document.fields["severity"].action is Action.LEAVE:
+                left["severities"] = record["severities"]
+        return encode(left)
+
     def explain(self, value: bytes) -> tuple[str | None, tuple[Explained, ...]]:
         """Why the anomaly is held back (None when it is not), and each field as it would leave."""
         anomaly = _decoded(value)

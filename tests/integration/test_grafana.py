@@ -156,6 +156,7 @@ async def export_real_lag(bootstrap: str) -> None:
 def be_active(stop: threading.Event) -> None:
     metrics.UPLINK_STATE.set(3)
     metrics.ANOMALIES_WAITING.set(7)
+    metrics.STORE_KEPT_TIMESTAMP.set_to_current_time()
     while not stop.wait(0.05):
         metrics.EVENTS.labels("scored").inc(100)
         metrics.EVENTS.labels(DeadLetterReason.BAD_TIME.value).inc()
@@ -164,6 +165,7 @@ def be_active(stop: threading.Event) -> None:
         metrics.SCORING_SECONDS.observe(0.004)
         metrics.UPLINK_ATTEMPTS.labels("acknowledged").inc()
         metrics.DELIVERIES.labels("acknowledged").inc(3)
+        metrics.STORE_RETIRED.inc(3)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from farshore.schemas.records import (
     DeliveryRecord,
     DepartedRecord,
     Departure,
+    DroppedRecord,
     Outcome,
     ScoredRecord,
     Source,
@@ -31,6 +32,7 @@ WRITTEN: dict[str, type] = {
     "delivery": DeliveryRecord,
     "departure": Departure,
     "audit-departed": DepartedRecord,
+    "audit-dropped": DroppedRecord,
 }
 
 SOURCE = {"topic": "events", "partition": 0, "offset": 12}
@@ -75,6 +77,19 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "score": 9.5,
         "severity": "high",
         "model": "pump@1",
+    },
+    "audit-dropped": {
+        "kind": "dropped",
+        "site": "harbour",
+        "id": IDENTITY,
+        "time": 1_690_000_000_789,
+        "partition": 2,
+        "count": 3,
+        "severities": {"low": 3},
+        "bytes": 1_200,
+        "first_time": 1_690_000_000_123,
+        "last_time": 1_690_000_000_456,
+        "quota_bytes": 1_048_576,
     },
     "audit-departed": {
         "kind": "departed",

@@ -192,6 +192,12 @@ def test_a_file_that_is_no_policy_gets_one_line_with_its_name(
     assert "\n" not in str(raised.value)
 
 
+def test_the_example_in_the_document_is_a_policy() -> None:
+    document = Path(__file__).parents[3].joinpath("docs/POLICY.md").read_text("utf-8")
+    example = document.split("```toml\n")[1].split("```")[0]
+    assert parse_policy(tomllib.loads(example)).needs_secret
+
+
 def test_an_explanation_tells_each_field_and_what_of_it_would_be_seen() -> None:
     policy = policy_of('[fields]\nid="leave"\n"readings.flow"={round=0.1}\n[never]\nseverities=["low"]')
     reason, fields = policy.explain(orjson.dumps(ANOMALY | {"severity": "low"}))
