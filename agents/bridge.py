@@ -25,6 +25,7 @@ from . import metrics
 from .departures import AUDIT_PARTITION, Outcomes
 from .errors import SettingsError
 from .faust_app import WorkerApp, make_app
+from .hold_follower import HoldFollower
 from .lag_reader import PartitionLag
 from .notices import Notices
 from .outbox import Outbox, Settlement
@@ -93,6 +94,10 @@ def make_bridge(settings: Settings) -> WorkerApp:
     @app.task
     async def notify() -> None:
         await Notices(settings, sender, policy, outbox, owned).run()
+
+    @app.task
+    async def follow() -> None:
+        await HoldFollower(settings, sender, outbox).run()
 
     app.lag_listeners.append(partial(_note_waiting, settings.bridge_group, keeper))
     app.close_with(uplink.discard)

@@ -9,8 +9,10 @@ import asyncio
 import logging
 import time
 import uuid
+from typing import Final
 
 from ..streams.delivery.breaker import BackoffLimits, Breaker, UplinkState
+from ..streams.delivery.hold import Hold
 from ..streams.delivery.policy import Policy
 from ..streams.transport.batch import PartitionBatch
 from . import metrics
@@ -27,6 +29,8 @@ __all__ = ["Sender"]
 
 log = logging.getLogger(__name__)
 
+HOLD_LOOK_SECONDS: Final = 0.5
+
 
 class Sender:
     """Sends batches through the breaker until they are acknowledged."""
@@ -38,7 +42,13 @@ class Sender:
         self._policy = policy or Policy()
         self._site = site
         self.breaker = Breaker(limits, clock=time.monotonic, on_change=_ChangeLog())
+        self.hold = Hold(clock=time.monotonic)
         metrics.UPLINK_STATE.set(self.breaker.state.number)
+
+    def hold_for(self, seconds: float) -> None:
+        """Leave the uplink alone, as if it were cut; attempts go on by themselves afterwards."""
+        self.hold.begin(seconds)
+        self.breaker.failed("held by a drill")
 
     async def deliver(self, batch: PartitionBatch) -> Outcomes:
         """Everything in `batch` to an outcome; returns only then."""
@@ -90,6 +100,10 @@ class Sender:
 
     async def _await_turn(self) -> None:
         await asyncio.sleep(self.breaker.wait_seconds())
+        while (wait_seconds := max(self.hold.wait_seconds(), self.breaker.wait_seconds())) > 0:
+            # A cut link is a new one afterwards; the hold may end before its time.
+            await self._uplink.discard()
+            await asyncio.sleep(min(wait_seconds, HOLD_LOOK_SECONDS))
         self.breaker.attempting()
 
     def _note(self, result: str) -> None:

@@ -13,7 +13,9 @@ __all__ = [
     "DepartedRecord",
     "Departure",
     "DroppedRecord",
+    "HoldRecord",
     "Outcome",
+    "ReceiptRecord",
     "ScoredRecord",
     "Source",
 ]
@@ -133,3 +135,28 @@ class DroppedRecord(TypedDict):
     first_time: int
     last_time: int
     quota_bytes: int
+
+
+class HoldRecord(TypedDict):
+    """A value in `audit`, keyed by the site: a drill's word to leave the uplink alone, the bridge's answer.
+
+    `kind` is hold (for `seconds` from when it was written; 0 lets go), held or released; `id` is the drill's.
+    """
+
+    kind: str
+    site: str
+    id: str
+    time: int
+    seconds: float
+
+
+class ReceiptRecord(TypedDict):
+    """A value in `audit`, keyed by the site: the receipt of what was found since `since`, by a drill."""
+
+    kind: str
+    site: str
+    id: str
+    time: int
+    since: int
+    adds_up: bool
+    counts: dict[str, int]

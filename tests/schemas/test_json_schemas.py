@@ -18,7 +18,9 @@ from farshore.schemas.records import (
     DepartedRecord,
     Departure,
     DroppedRecord,
+    HoldRecord,
     Outcome,
+    ReceiptRecord,
     ScoredRecord,
     Source,
 )
@@ -33,6 +35,8 @@ WRITTEN: dict[str, type] = {
     "departure": Departure,
     "audit-departed": DepartedRecord,
     "audit-dropped": DroppedRecord,
+    "audit-hold": HoldRecord,
+    "audit-receipt": ReceiptRecord,
 }
 
 SOURCE = {"topic": "events", "partition": 0, "offset": 12}
@@ -77,6 +81,22 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "score": 9.5,
         "severity": "high",
         "model": "pump@1",
+    },
+    "audit-hold": {
+        "kind": "hold",
+        "site": "harbour",
+        "id": IDENTITY,
+        "time": 1_690_000_000_789,
+        "seconds": 30.0,
+    },
+    "audit-receipt": {
+        "kind": "receipt",
+        "site": "harbour",
+        "id": IDENTITY,
+        "time": 1_690_000_000_789,
+        "since": 1_690_000_000_123,
+        "adds_up": True,
+        "counts": {"anomalies": 3, "acknowledged": 3},
     },
     "audit-dropped": {
         "kind": "dropped",
