@@ -8,7 +8,7 @@ LINK := .typing/farshore
 PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
-.PHONY: benchmark clean demo lint lock test test-fast up
+.PHONY: benchmark clean demo lint lock test test-fast test-month up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -22,6 +22,10 @@ test: lint
 
 test-fast: $(READY)
 	@$(BIN)/pytest tests/schemas tests/streams tests/agents
+
+# 30 days with outages in some minutes; MONTH_ANOMALIES=10000000 MONTH_SECONDS=3600 for the whole.
+test-month: $(READY)
+	@$(BIN)/pytest -s tests/month
 
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"

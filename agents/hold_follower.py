@@ -67,11 +67,10 @@ class HoldFollower:
         part = TopicPartition(self._settings.topics.audit, AUDIT_PARTITION)
         consumer.assign([part])
         since_ms = int((time.time() - HOLD_SECONDS_MAX) * 1000)
+        # The end first: a word that is written between the two questions is not to be missed.
+        end = (await consumer.end_offsets([part]))[part]
         first = (await consumer.offsets_for_times({part: since_ms}))[part]
-        if first is None:
-            await consumer.seek_to_end(part)
-        else:
-            consumer.seek(part, first.offset)
+        consumer.seek(part, end if first is None else min(end, first.offset))
         while True:
             found = await consumer.getmany(part, timeout_ms=_POLL_MS)
             words = [record for record in found.get(part, ()) if record.value and _MARK in record.value]
