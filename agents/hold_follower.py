@@ -27,7 +27,7 @@ __all__ = ["HoldFollower"]
 
 log = logging.getLogger(__name__)
 
-_POLL_MS: Final = 500
+_POLL_MS: Final = 1_000
 _FETCH_WAIT_MS: Final = 5_000
 _RETRY_SECONDS: Final = 5.0
 _MARK: Final = b'"kind":"hold"'

@@ -155,6 +155,9 @@ class Store:
                     # Retired while this pass was reading: its tombstone lies beyond the bounds.
                     del window[record.key]
                     found.pop(record.key, None)
+                else:
+                    # Retired once and found again since: a new anomaly, which has no outcome yet.
+                    found.pop(record.key, None)
         return found
 
 

@@ -102,7 +102,9 @@ class StoreKeeper:
 
     def _note_failure(self, reason: str, fault: Exception | None) -> None:
         if not self._failing:
-            log.warning("the store cannot be looked after, trying again: %s", reason, exc_info=fault)
+            # That the broker is away is told by those whom it hurts.
+            level = logging.DEBUG if fault is None else logging.ERROR
+            log.log(level, "the store cannot be looked after, trying again: %s", reason, exc_info=fault)
         self._failing = True
 
     async def look(self) -> None:
