@@ -5,7 +5,7 @@ the number of partitions of the topics farshore writes, so that every input part
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ async def connect_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
     except (KafkaConnectionError, OSError):
         await admin.close()
-        raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}") from None
+        raise BrokerAbsentError.at(bootstrap) from None
     except KafkaError as error:
         await admin.close()
         raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}: {_first_line(error)}") from None
@@ -61,9 +61,11 @@ async def connect_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+async def ensure_topics(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], *, anomaly_bytes_max: int = 0
+) -> None:
     """Create what is missing, extend what is short, refuse what is wrong with TopicError."""
-    report = await examine_topics(admin, specs)
+    report = await examine_topics(admin, specs, anomaly_bytes_max=anomaly_bytes_max)
     if report.problems:
         raise TopicError("; ".join(report.problems))
     if report.missing:
@@ -74,8 +76,10 @@ async def ensure_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) 
         await _await_settled(admin, specs)
 
 
-async def examine_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> TopicReport:
-    """Compare what is there with `specs`; changes nothing."""
+async def examine_topics(
+    admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], *, anomaly_bytes_max: int = 0
+) -> TopicReport:
+    """Compare what is there with `specs`, changing nothing; the store must take `anomaly_bytes_max`."""
     counts = await _partition_counts(admin)
     events = next(spec for spec in specs if spec.role is Role.EVENTS)
     wanted = counts.get(events.name, events.partitions)
@@ -87,6 +91,8 @@ async def examine_topics(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec])
         problems += _problems(spec, configs[spec.name], configs.get(events.name, {}))
         if spec.role in _PARTITIONED and counts[spec.name] < wanted:
             to_extend.append((spec.name, wanted))
+    store = next(spec for spec in specs if spec.role is Role.ANOMALIES)
+    problems += _too_small(store, configs.get(store.name, store.config), anomaly_bytes_max)
     missing = tuple(
         spec if spec.role not in _PARTITIONED else _with_partitions(spec, max(wanted, spec.partitions))
         for spec in specs
@@ -121,6 +127,18 @@ def _problems(spec: TopicSpec, config: dict[str, str], events: dict[str, str]) -
                 "raise its max.message.bytes, or large events cannot be set aside"
             )
     return problems
+
+
+def _too_small(store: TopicSpec, config: Mapping[str, str], anomaly_bytes_max: int) -> list[str]:
+    limit = int(config["max.message.bytes"])
+    if limit >= anomaly_bytes_max:
+        return []
+    sentence = (
+        f"topic {store.name!r} takes messages of {limit} bytes, and an anomaly of this model may have "
+        f"{anomaly_bytes_max}, since it names every feature: give the features shorter names, or raise the "
+        "topic's max.message.bytes"
+    )
+    return [sentence]
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:

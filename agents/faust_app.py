@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
+from ..streams.liveness import Sighting, Tail, what_waits
 from ..streams.transport.app import SERVICE_LOG, BatchApp
 from ..streams.transport.settings import TransportSettings
+from .errors import FarshoreError
 from .lag_reader import PartitionLag
 from .settings import Settings
 
@@ -38,6 +41,7 @@ class WorkerApp(BatchApp):
         self.fatal: BaseException | None = None
         self.ended = asyncio.Event()
         self.lag_listeners: list[Callable[[Sequence[PartitionLag]], None]] = []
+        self.pauses: list[Callable[[], str | None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._main_loop: asyncio.AbstractEventLoop | None = None
 
@@ -49,6 +53,22 @@ class WorkerApp(BatchApp):
             known = isinstance(error, KafkaError)
             log.error("stopping: %s: %s", type(error).__name__, error, exc_info=None if known else error)
         self.ended.set()
+
+    def end(self, error: FarshoreError) -> None:
+        """End the process for a reason that is already told."""
+        if self.fatal is None:
+            self.fatal = error
+        self.ended.set()
+
+    def sighting(self, tails: Collection[Tail[TP]]) -> Sighting:
+        """What is to be seen of this worker now; `tails` is what its group has not committed."""
+        if self.should_stop:
+            return Sighting(self.progress, None, "stopping")
+        consumer = self._consumer
+        rows = consumer.ledger.rows_outstanding if consumer is not None else 0
+        positions = consumer.positions() if consumer is not None and consumer.started else None
+        pause = next(filter(None, (pause() for pause in self.pauses)), None)
+        return Sighting(self.progress, what_waits(rows, positions, tails), pause)
 
     @contextmanager
     def stopping_on_error(self) -> Iterator[None]:

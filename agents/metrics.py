@@ -1,5 +1,6 @@
 """The metrics every worker serves. Grafana relies on these names."""
 
+import math
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -15,6 +16,7 @@ __all__ = [
     "DELIVERIES",
     "EVENTS",
     "SCORING_SECONDS",
+    "SILENT_SECONDS",
     "STORE_BYTES",
     "STORE_HIGH_WATER_BYTES",
     "STORE_KEPT_TIMESTAMP",
@@ -62,6 +64,10 @@ CONSUMER_LAG_READ_TIMESTAMP: Final = Gauge(
     "farshore_consumer_lag_read_timestamp_seconds",
     "When this worker last read the lag, in epoch seconds: older values only stand still.",
 )
+SILENT_SECONDS: Final = Gauge(
+    "farshore_silent_seconds",
+    "How long records have waited for this worker without anything being read, settled, tried or committed.",
+)
 UPLINK_STATE: Final = Gauge(
     "farshore_uplink_state", "The uplink's breaker: 0 offline, 1 probing, 2 throttled, 3 online."
 )
@@ -69,7 +75,12 @@ UPLINK_ATTEMPTS: Final = Counter("farshore_uplink_attempts", "Sends to Event Hub
 DELIVERIES: Final = Counter(
     "farshore_deliveries", "Anomalies settled by the bridge, by outcome.", ["outcome"]
 )
-ANOMALIES_WAITING: Final = Gauge("farshore_anomalies_waiting", "Anomalies in the store without an outcome.")
+ANOMALIES_WAITING: Final = Gauge(
+    "farshore_anomalies_waiting",
+    "Anomalies in the store without an outcome: an upper bound, since overwritten records and tombstones "
+    "behind the bridge's commit count. NaN until the lag is read.",
+)
+ANOMALIES_WAITING.set(math.nan)  # 0 would say that everything is delivered
 STORE_BYTES: Final = Gauge("farshore_store_bytes", "Bytes of anomalies and deliveries on the broker's disk.")
 STORE_QUOTA_BYTES: Final = Gauge("farshore_store_quota_bytes", "The store's quota; +Inf without one.")
 STORE_HIGH_WATER_BYTES: Final = Gauge(
@@ -87,6 +98,8 @@ STORE_RETIRED: Final = Counter(
 STORE_KEPT_TIMESTAMP: Final = Gauge(
     "farshore_store_kept_timestamp_seconds", "When the keeper last finished a look, in epoch seconds."
 )
+for _unknown in (STORE_BYTES, STORE_TIME_TO_DRAIN):
+    _unknown.set(math.nan)  # until it is measured
 
 _OF_THE_BRIDGE: Final = (
     UPLINK_STATE,

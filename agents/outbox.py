@@ -86,6 +86,11 @@ class Outbox:
             self.put(topic, partition, columns, settlement)
         await done.wait()
 
+    def pause(self) -> str | None:
+        """Why waiting is meant: Kafka has not acknowledged what was given to it; None when it has."""
+        parcels = sum(lane.waiting for lane in self._lanes.values())
+        return f"waiting for Kafka to acknowledge {parcels} batches of results" if parcels else None
+
     async def send(self, builder: BatchBuilder, topic: str, partition: int) -> None:
         """One attempt; returns when acknowledged, raises KafkaError otherwise.
 
@@ -150,6 +155,10 @@ class _Lane:
         self._waiting: deque[_Parcel] = deque()
         self._wake = asyncio.Event()
         self.task = asyncio.create_task(self._run(), name=f"outbox {topic}/{partition}")
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     def put(self, parcel: _Parcel) -> None:
         self._waiting.append(parcel)

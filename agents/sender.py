@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from typing import Final
 
 from ..streams.delivery.breaker import BackoffLimits, Breaker, UplinkState
@@ -36,11 +37,19 @@ class Sender:
     """Sends batches through the breaker until they are acknowledged."""
 
     def __init__(
-        self, uplink: EventHubUplink, limits: BackoffLimits, policy: Policy | None = None, site: str = "site"
+        self,
+        uplink: EventHubUplink,
+        limits: BackoffLimits,
+        policy: Policy | None = None,
+        site: str = "site",
+        *,
+        on_attempt: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_attempt` hears of the end of each attempt, whatever came of it."""
         self._uplink = uplink
         self._policy = policy or Policy()
         self._site = site
+        self._on_attempt = on_attempt
         self.breaker = Breaker(limits, clock=time.monotonic, on_change=_ChangeLog())
         self.hold = Hold(clock=time.monotonic)
         metrics.UPLINK_STATE.set(self.breaker.state.number)
@@ -49,6 +58,11 @@ class Sender:
         """Leave the uplink alone, as if it were cut; attempts go on by themselves afterwards."""
         self.hold.begin(seconds)
         self.breaker.failed("held by a drill")
+
+    def pause(self) -> str | None:
+        """Why waiting is meant: the next attempt is put off, by breaker or drill; None when it is not."""
+        seconds = max(self.breaker.wait_seconds(), self.hold.wait_seconds())
+        return f"uplink {self.breaker.state}, next attempt in {seconds:.0f} s" if seconds > 0 else None
 
     async def deliver(self, batch: PartitionBatch) -> Outcomes:
         """Everything in `batch` to an outcome; returns only then."""
@@ -108,6 +122,7 @@ class Sender:
 
     def _note(self, result: str) -> None:
         metrics.UPLINK_ATTEMPTS.labels(result).inc()
+        self._on_attempt()
 
 
 class _ChangeLog:

@@ -55,8 +55,10 @@ class Settings(BaseSettings):
         None, description="Where the bridge delivers to. A secret: never printed."
     )
     eventhub_name: str | None = Field(None, description="The hub, when the connection string names none.")
-    metrics_port: int = Field(9464, ge=0, le=65535, description="Port of `/metrics`; 0 takes a free one.")
-    metrics_host: str = Field("0.0.0.0", description="Address that `/metrics` listens on.")  # noqa: S104  scraped from elsewhere
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="Port of `/metrics`, `/healthz` and `/readyz`; 0 takes a free one."
+    )
+    metrics_host: str = Field("0.0.0.0", description="Address that this port listens on.")  # noqa: S104  scraped from elsewhere
 
     scorer_group: TopicName = Field("farshore-scorer", description="Consumer group of the scorers.")
     bridge_group: TopicName = Field("farshore-bridge", description="Consumer group of the bridge.")
@@ -145,6 +147,12 @@ class Settings(BaseSettings):
         60.0, ge=0.2, le=86_400, description="Between two looks of the store's keeper."
     )
 
+    liveness_seconds_max: float = Field(
+        120.0,
+        ge=5,
+        le=86_400,
+        description="A worker ends itself when records wait and nothing happens for this long.",
+    )
     lag_interval_seconds: float = Field(5.0, ge=0.2, le=600, description="Between two readings of the lag.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="What is logged.")
 
@@ -162,6 +170,21 @@ class Settings(BaseSettings):
             raise ValueError("uplink_backoff_seconds_min is larger than uplink_backoff_seconds_max")
         if self.policy_secret is not None and self.policy_secret_file is not None:
             raise ValueError("policy_secret and policy_secret_file are both set; give one")
+        if self.liveness_seconds_max < self.kafka_session_timeout_seconds:
+            raise ValueError(
+                "liveness_seconds_max is smaller than kafka_session_timeout_seconds: a group waits as "
+                "long as that for a member that is gone"
+            )
+        if self.liveness_seconds_max < self.uplink_connect_seconds_max + self.uplink_send_seconds_max:
+            raise ValueError(
+                "liveness_seconds_max is smaller than uplink_connect_seconds_max + uplink_send_seconds_max: "
+                "one attempt may take as long as that"
+            )
+        if self.liveness_seconds_max < 4 * self.lag_interval_seconds:
+            raise ValueError(
+                "liveness_seconds_max is smaller than four times lag_interval_seconds: a worker could not "
+                "know what waits for it"
+            )
         names = [name for field, name in self if field.startswith("topic_") and isinstance(name, str)]
         if len(set(names)) != len(names):
             raise ValueError("two topics have the same name; each needs its own")

@@ -41,6 +41,7 @@ _CLOSE_SECONDS_MAX: Final = 0.3
 _CANCEL_TRIES: Final = 10
 _CANCEL_PAUSE_SECONDS: Final = 0.05
 _SEND_ACK_SECONDS_MAX: Final = 2
+_EVENT_OVERHEAD_BYTES_MAX: Final = 512
 _KEEP_ALIVE_SECONDS: Final = 30
 
 # "server-busy" and "message-size-exceeded" as the SDK shortens AMQP's conditions.
@@ -163,12 +164,17 @@ class EventHubUplink:
 
 
 def append(batch: EventDataBatch, body: bytes) -> bool:
-    """Add an event to a batch; False when it does not fit any more."""
+    """Add an event to a batch; False when it does not fit any more.
+
+    Any other refusal of the SDK passes as its ValueError: an anomaly must not be set aside for it.
+    """
     event = EventData(body)
     event.content_type = "application/json"
     try:
         batch.add(event)
     except ValueError:
+        if batch.size_in_bytes + len(body) + _EVENT_OVERHEAD_BYTES_MAX <= batch.max_size_in_bytes:
+            raise
         return False
     return True
 

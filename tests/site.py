@@ -113,7 +113,7 @@ class Site:
             env=self.environment(**more),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
             check=False,
         )
 

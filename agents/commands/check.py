@@ -8,10 +8,11 @@ from typing import Final
 import typer
 import uvloop
 
-from ...streams.packages.loader import PackageError, load_package
+from ...streams.packages.loader import ModelPackage, PackageError, load_package
 from ..admin import connect_admin, examine_topics, site_topics
 from ..errors import FarshoreError
 from ..policy_file import load_policy
+from ..scorer import largest_anomaly
 from ..settings import Settings, load_settings
 from ..uplink import EventHubUplink, UplinkBusyError, UplinkLimits, UplinkLostError, UplinkTooLargeError
 from .options import ConfigOption
@@ -47,21 +48,24 @@ async def _examine(settings: Settings) -> list[bool]:
 
 async def _findings(settings: Settings) -> AsyncIterator[_Finding]:
     yield _Finding("settings", True, f"site {settings.site}")
-    yield await asyncio.to_thread(_model, settings)
+    finding, package = await asyncio.to_thread(_model, settings)
+    yield finding
     yield _policy(settings)
-    async for finding in _kafka(settings):
+    async for finding in _kafka(settings, 0 if package is None else largest_anomaly(settings, package)):
         yield finding
     yield await _uplink(settings)
 
 
-def _model(settings: Settings) -> _Finding:
+def _model(settings: Settings) -> tuple[_Finding, ModelPackage | None]:
     if settings.model is None:
-        return _Finding("model", False, "FARSHORE_MODEL is not set; give the folder of a model package")
+        text = "FARSHORE_MODEL is not set; give the folder of a model package"
+        return _Finding("model", False, text), None
     try:
         package = load_package(settings.model, intra_op_threads=settings.onnx_threads)
     except PackageError as error:
-        return _Finding("model", False, str(error))
-    return _Finding("model", True, f"{package.manifest.label}, {len(package.manifest.features)} features")
+        return _Finding("model", False, str(error)), None
+    text = f"{package.manifest.label}, {len(package.manifest.features)} features"
+    return _Finding("model", True, text), package
 
 
 def _policy(settings: Settings) -> _Finding:
@@ -72,11 +76,12 @@ def _policy(settings: Settings) -> _Finding:
     return _Finding("policy", True, f"{', '.join(policy.leaves)} may leave; {policy.digest}")
 
 
-async def _kafka(settings: Settings) -> AsyncIterator[_Finding]:
+async def _kafka(settings: Settings, anomaly_bytes_max: int) -> AsyncIterator[_Finding]:
     try:
         async with connect_admin(settings.kafka_bootstrap) as admin:
             yield _Finding("broker", True, settings.kafka_bootstrap)
-            report = await examine_topics(admin, site_topics(settings))
+            specs = site_topics(settings)
+            report = await examine_topics(admin, specs, anomaly_bytes_max=anomaly_bytes_max)
     except FarshoreError as error:
         yield _Finding("broker", False, str(error))
         return

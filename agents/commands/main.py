@@ -15,6 +15,7 @@ import typer
 
 from ...streams.packages.loader import PackageError
 from ..errors import FarshoreError
+from ..logs import quiet_libraries
 from .check import check
 from .drill import drill
 from .model import model_app
@@ -86,6 +87,7 @@ def _main(
 
 def run() -> None:
     """The console script: errors to one line and an exit code."""
+    quiet_libraries()
     try:
         app()
     except (FarshoreError, PackageError) as error:

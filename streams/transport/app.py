@@ -23,6 +23,12 @@ class BatchApp(faust.App):
 
     logger = SERVICE_LOG
     transport_settings: TransportSettings
+    progress = 0
+    """Grows with every batch settled, every commit and every attempt: what a worker's liveness looks at."""
+
+    def note_progress(self) -> None:
+        """Something got on."""
+        self.progress += 1
 
     async def _producer_flush(self, logger: object) -> None:
         """Nothing to do: a batch is settled by its acknowledgements; a flush would wait for the broker."""

@@ -163,6 +163,11 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         silent = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in taken}
         return Poll(batches, {tp: position for tp, position in silent.items() if position is not None})
 
+    def positions(self) -> dict[TP, int | None]:
+        """Where reading stands in each assigned partition, None where that is not known yet."""
+        consumer = self._ensure_consumer()
+        return {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment()}
+
     def _position(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
         assignment = consumer._subscription.subscription.assignment
         state = assignment.state_value(tp) if assignment is not None and tp in assignment.tps else None

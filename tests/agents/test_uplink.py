@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from azure.eventhub import EventDataBatch
 
 from farshore.agents.errors import UplinkConfigError
 from farshore.agents.uplink import (
@@ -67,6 +68,19 @@ async def test_a_batch_takes_what_the_link_takes_and_no_more() -> None:
         await uplink.send(batch)
         await uplink.discard()
         assert len(stored_in(hub)) == count
+
+
+def test_an_event_that_the_sdk_refuses_for_another_reason_than_its_size_is_no_full_batch() -> None:
+    """Taken for one, the anomaly would be set aside as too large, though any batch has room for it."""
+
+    class Refusing(EventDataBatch):
+        def add(self, event_data: object) -> None:
+            raise ValueError("the SDK does not like it")
+
+    batch = Refusing(max_size_in_bytes=4_096, partition_id="0")
+    with pytest.raises(ValueError, match="does not like it"):
+        append(batch, b"x" * 100)
+    assert not append(batch, b"x" * 4_000)
 
 
 @dataclass(frozen=True)

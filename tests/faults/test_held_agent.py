@@ -73,6 +73,6 @@ async def test_an_agent_held_longer_than_the_poll_interval_is_given_records_agai
         await site.publish(source.take(50))
         await until(lambda: len(set(offsets)) == 50, "the first events")
         await site.publish(source.take(50))
-        await site.scored(seconds_max=30)
+        await site.scored()
         assert app.fatal is None
     assert len(set(offsets)) == 100

@@ -35,6 +35,7 @@ async def recreate(site: Site, topic: str, partitions: int, config: dict[str, st
             answer = await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=config)])
         if answer.topic_errors[0][1] == 0:
             return
+        await asyncio.sleep(0.2)
     raise AssertionError(f"{topic} could not be made anew: {answer}")
 
 
@@ -72,6 +73,20 @@ async def test_dead_letters_that_cannot_hold_every_event_are_refused(site: Site)
     assert "raise its max.message.bytes" in done.stderr
 
 
+async def test_a_store_that_cannot_take_the_models_largest_anomaly_is_refused_before_any_event(
+    site: Site,
+) -> None:
+    store = site.settings.topic_anomalies
+    await recreate(site, store, 4, {"cleanup.policy": "compact", "max.message.bytes": "2000"})
+    for command in ("check", "score"):
+        done = await site.run(command)
+        assert done.returncode == 1, command
+        (line,) = [line for line in done.stderr.splitlines() if "takes messages of 2000 bytes" in line]
+        assert repr(store) in line
+        assert "max.message.bytes" in line
+        assert "Traceback" not in done.stderr
+
+
 async def test_outputs_grow_with_the_events_topic(site: Site) -> None:
     async with site.admin() as admin:
         await admin.create_partitions({site.settings.topic_events: NewPartitions(7)})
@@ -101,7 +116,7 @@ async def test_outputs_grow_with_the_events_topic(site: Site) -> None:
         ({"event_bytes_max": "9000000"}, "topic_event_bytes_max"),
         ({"model": "/no/such/folder"}, "/no/such/folder is no folder"),
         ({"eventhub_connection_string": f"Endpoint=;SharedAccessKey={SECRET}"}, "EVENTHUB_CONNECTION_STRING"),
-        ({"kafka_bootstrap": "127.0.0.1:1"}, "no Kafka broker answers"),
+        ({"kafka_bootstrap": "127.0.0.1:1"}, "no Kafka broker answers at 127.0.0.1:1\n"),
     ],
 )
 async def test_each_thing_wrong_is_named_and_no_secret_is_printed(
@@ -110,6 +125,8 @@ async def test_each_thing_wrong_is_named_and_no_secret_is_printed(
     done = await site.run("check", **given)
     assert done.returncode == 1
     assert said in done.stderr
+    # One finding is one line: no library speaks beside it.
+    assert all(line.startswith("farshore: ") or " FAILED " in line for line in done.stderr.splitlines())
     for output in (done.stdout, done.stderr):
         assert "Traceback" not in output
         assert SECRET not in output
