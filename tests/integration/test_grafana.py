@@ -157,6 +157,8 @@ def be_active(stop: threading.Event) -> None:
     metrics.UPLINK_STATE.set(3)
     metrics.ANOMALIES_WAITING.set(7)
     metrics.STORE_KEPT_TIMESTAMP.set_to_current_time()
+    metrics.STORE_BYTES.set(1_000_000)
+    metrics.STORE_TIME_TO_DRAIN.set(60)
     while not stop.wait(0.05):
         metrics.EVENTS.labels("scored").inc(100)
         metrics.EVENTS.labels(DeadLetterReason.BAD_TIME.value).inc()
