@@ -29,7 +29,7 @@ from .faust_app import WorkerApp, make_app
 from .hold_follower import HoldFollower
 from .lag_reader import PartitionLag
 from .notices import Notices
-from .outbox import Outbox, Settlement
+from .outbox import Settlement
 from .policy_file import load_policy
 from .sender import Sender
 from .settings import Settings
@@ -50,9 +50,11 @@ def make_bridge(settings: Settings) -> WorkerApp:
         raise SettingsError(
             "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
         )
-    app = make_app(settings, group=settings.bridge_group, poll_rows_max=_POLL_ROWS_MAX)
     names = settings.topics
     policy = load_policy(settings)
+    app = make_app(
+        settings, group=settings.bridge_group, outputs=(names.deliveries,), poll_rows_max=_POLL_ROWS_MAX
+    )
     uplink = EventHubUplink(
         settings.eventhub_connection_string.get_secret_value(),
         settings.eventhub_name,
@@ -65,7 +67,7 @@ def make_bridge(settings: Settings) -> WorkerApp:
         settings.site,
         on_attempt=app.note_progress,
     )
-    outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    outbox = app.outbox
     app.pauses += [outbox.pause, sender.pause]
 
     def owned() -> frozenset[int]:

@@ -12,8 +12,11 @@ from faust.types import TP
 from ..streams.liveness import Sighting, Tail, what_waits
 from ..streams.transport.app import SERVICE_LOG, BatchApp
 from ..streams.transport.settings import TransportSettings
+from .audit import AuditWatch
 from .errors import FarshoreError
 from .lag_reader import PartitionLag
+from .outbox import Outbox
+from .output_room import OutputRoom
 from .settings import Settings
 
 __all__ = ["POLL_ROWS_MAX", "WorkerApp", "make_app"]
@@ -35,6 +38,7 @@ class WorkerApp(BatchApp):
     """
 
     logger = SERVICE_LOG
+    outbox: Outbox
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
@@ -49,8 +53,8 @@ class WorkerApp(BatchApp):
         """Note the first error; whoever runs the app waits for `ended` and stops it."""
         if self.fatal is None:
             self.fatal = error
-            # What Kafka refuses is told by its name; anything else is a fault of ours and needs its trace.
-            known = isinstance(error, KafkaError)
+            # What a user can put right is one line; anything else is a fault of ours and needs its trace.
+            known = isinstance(error, KafkaError | FarshoreError)
             log.error("stopping: %s: %s", type(error).__name__, error, exc_info=None if known else error)
         self.ended.set()
 
@@ -111,8 +115,13 @@ class WorkerApp(BatchApp):
         await super().on_stop()
 
 
-def make_app(settings: Settings, *, group: str, poll_rows_max: int = POLL_ROWS_MAX) -> WorkerApp:
-    """An app that reads committed records in `group`; topics are made and checked by `admin.py` alone."""
+def make_app(
+    settings: Settings, *, group: str, outputs: Collection[str], poll_rows_max: int = POLL_ROWS_MAX
+) -> WorkerApp:
+    """An app that reads committed records in `group` and writes to `outputs`, by its outbox.
+
+    Topics are made and checked by `admin.py` alone.
+    """
     session_seconds = settings.kafka_session_timeout_seconds
     app = WorkerApp(
         group,
@@ -123,6 +132,8 @@ def make_app(settings: Settings, *, group: str, poll_rows_max: int = POLL_ROWS_M
         broker_max_poll_interval=settings.kafka_max_poll_interval_seconds,
         broker_request_timeout=settings.kafka_request_timeout_seconds,
         broker_session_timeout=session_seconds,
+        consumer_metadata_max_age_ms=int(settings.kafka_metadata_age_seconds_max * 1000),
+        producer_metadata_max_age_ms=int(settings.kafka_metadata_age_seconds_max * 1000),
         producer_request_timeout=settings.kafka_request_timeout_seconds,
         stream_buffer_maxsize=_STREAM_BUFFER_BATCHES,
         stream_wait_empty=False,
@@ -135,5 +146,9 @@ def make_app(settings: Settings, *, group: str, poll_rows_max: int = POLL_ROWS_M
         poll_rows_max=poll_rows_max,
         outstanding_bytes_max=settings.outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
+        life_check_seconds=settings.kafka_metadata_age_seconds_max,
     )
+    app.outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    room = OutputRoom(settings, outputs, lambda: app.producer)
+    app.reading_watch = AuditWatch(settings, group, app.outbox, room)
     return app

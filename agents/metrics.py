@@ -15,6 +15,8 @@ __all__ = [
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
     "EVENTS",
+    "GAPS",
+    "RECORDS_LOST",
     "SCORING_SECONDS",
     "SILENT_SECONDS",
     "STORE_BYTES",
@@ -37,6 +39,16 @@ EVENTS: Final = Counter(
     "farshore_events", "Events by outcome: scored, or the dead letter's reason.", ["outcome"]
 )
 ANOMALIES: Final = Counter("farshore_anomalies", "Anomalies written to the store, by severity.", ["severity"])
+GAPS: Final = Counter(
+    "farshore_gaps",
+    "Times that reading went on behind records it never read, by topic and by the reason told on `audit`.",
+    ["topic", "reason"],
+)
+RECORDS_LOST: Final = Counter(
+    "farshore_records_lost",
+    "Records in those gaps, where their number is known.",
+    ["topic", "reason"],
+)
 BATCH_ROWS: Final = Histogram(
     "farshore_batch_rows",
     "Events in one batch.",

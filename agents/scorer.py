@@ -40,15 +40,16 @@ def largest_anomaly(settings: Settings, package: ModelPackage) -> int:
 
 def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
     """A Faust app with one agent that scores the events topic by `package`."""
-    app = make_app(settings, group=settings.scorer_group)
     names = settings.topics
+    outputs = (names.scored, names.anomalies, names.dead_letters)
+    app = make_app(settings, group=settings.scorer_group, outputs=outputs)
     pipeline = EventPipeline(
         package,
         site=settings.site,
         event_bytes_max=settings.event_bytes_max,
         batch_rows_max=settings.batch_rows_max,
     )
-    outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    outbox = app.outbox
     app.pauses.append(outbox.pause)
     events = app.topic(names.events, schema=BatchSchema())
 

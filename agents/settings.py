@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     topic_scored: TopicName = Field("scored", description="Output: one scored record an event.")
     topic_anomalies: TopicName = Field("anomalies", description="The durable store of anomalies.")
     topic_deliveries: TopicName = Field("deliveries", description="The outcome of each delivery.")
-    topic_audit: TopicName = Field("audit", description="What left, by batch; gaps; what a quota took.")
+    topic_audit: TopicName = Field(
+        "audit", description="What left, by batch; gaps, which topics were read; what a quota took; drills."
+    )
     topic_dead_letters: TopicName = Field("dead-letters", description="Events that cannot be scored.")
     topic_models: TopicName = Field("models", description="Which model package the site runs.")
     topic_partitions: int = Field(4, ge=1, le=10_000, description="Partitions of topics that are created.")
@@ -102,6 +104,13 @@ class Settings(BaseSettings):
     )
     kafka_max_poll_interval_seconds: float = Field(
         300.0, ge=1, le=86_400, description="Without a poll for this long a worker leaves its group."
+    )
+
+    kafka_metadata_age_seconds_max: float = Field(
+        30.0,
+        ge=0.5,
+        le=3_600,
+        description="How soon new partitions and topics made anew are noticed.",
     )
 
     uplink_send_seconds_max: float = Field(4.5, ge=0.5, le=120, description="Longest time for one send.")

@@ -19,7 +19,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from .admin import connect_admin, ensure_topics, site_topics
-from .errors import BrokerAbsentError
+from .errors import BrokerAbsentError, BrokerRefusalError, first_line, is_passing
 from .exposition import serve_metrics
 from .faust_app import WorkerApp
 from .health import Health, Step
@@ -39,7 +39,10 @@ LINGER_SECONDS_MAX: Final = 1.0
 
 
 async def prepare_site(settings: Settings, *, anomaly_bytes_max: int = 0) -> None:
-    """Wait for the broker as long as it takes, then make and check the topics; raises TopicError."""
+    """Wait for the broker as long as it takes, then make and check the topics.
+
+    Raises TopicError, and BrokerRefusalError for what no waiting mends.
+    """
     started, wait_seconds = monotonic(), BROKER_RETRY_SECONDS_MIN
     said = False
     while True:
@@ -47,9 +50,17 @@ async def prepare_site(settings: Settings, *, anomaly_bytes_max: int = 0) -> Non
             async with connect_admin(settings.kafka_bootstrap) as admin:
                 if said:
                     log.warning("Kafka answers after %.1f s", monotonic() - started)
-                await ensure_topics(admin, site_topics(settings), anomaly_bytes_max=anomaly_bytes_max)
+                report = await ensure_topics(
+                    admin, site_topics(settings), anomaly_bytes_max=anomaly_bytes_max
+                )
+                for warning in report.warnings:
+                    log.warning("%s", warning)
                 return
         except (BrokerAbsentError, KafkaError) as error:
+            if not is_passing(error):
+                raise BrokerRefusalError(
+                    f"Kafka at {settings.kafka_bootstrap} refuses what a start needs: {first_line(error)}"
+                ) from None
             # A broker that is still starting answers, and refuses this or that for a while.
             if not said:
                 log.warning("%s; trying again until one does", error)

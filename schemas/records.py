@@ -4,7 +4,7 @@ Typed dictionaries rather than classes, because the codec writes them as they ar
 """
 
 from enum import StrEnum
-from typing import Final, NotRequired, TypedDict
+from typing import Final, Literal, NotRequired, TypedDict
 
 __all__ = [
     "TIME_MS_LIMIT",
@@ -13,8 +13,10 @@ __all__ = [
     "DepartedRecord",
     "Departure",
     "DroppedRecord",
+    "GapRecord",
     "HoldRecord",
     "Outcome",
+    "ReadingRecord",
     "ReceiptRecord",
     "ScoredRecord",
     "Source",
@@ -160,3 +162,34 @@ class ReceiptRecord(TypedDict):
     since: int
     adds_up: bool
     counts: dict[str, int]
+
+
+GapRecord = TypedDict(
+    "GapRecord",
+    {
+        "kind": Literal["gap"],
+        "group": str,
+        "topic": str,
+        "topic_id": str | None,
+        "partition": int,
+        "from": int | None,
+        "to": int | None,
+        "reason": str,
+        "time": int,
+    },
+)
+"""A value in `audit`: offsets [from, to) of one life of a topic, by its id, that a group will never read.
+
+What cannot be known is null; of a topic made anew, that is `to`.
+"""
+
+
+class ReadingRecord(TypedDict):
+    """A value in `audit`: a group begins to read a partition of one life of a topic."""
+
+    kind: Literal["reading"]
+    group: str
+    topic: str
+    topic_id: str
+    partition: int
+    time: int

@@ -176,6 +176,7 @@ class Site:
             sent = []
             for number in numbers:
                 anomaly = anomaly_record(number, readings)
+                anomaly["source"]["topic"] = self.settings.topic_events
                 value, key = orjson.dumps(anomaly), anomaly["id"].encode()
                 sent.append(await producer.send(topic, value, key=key, partition=number % partitions))
             await asyncio.gather(*sent)

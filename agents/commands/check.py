@@ -7,10 +7,11 @@ from typing import Final
 
 import typer
 import uvloop
+from aiokafka.errors import KafkaError
 
 from ...streams.packages.loader import ModelPackage, PackageError, load_package
 from ..admin import connect_admin, examine_topics, site_topics
-from ..errors import FarshoreError
+from ..errors import FarshoreError, first_line
 from ..policy_file import load_policy
 from ..scorer import largest_anomaly
 from ..settings import Settings, load_settings
@@ -27,6 +28,7 @@ class _Finding:
     subject: str
     good: bool
     text: str
+    warning: bool = False
 
 
 def check(config: ConfigOption = None) -> None:
@@ -40,7 +42,7 @@ def check(config: ConfigOption = None) -> None:
 async def _examine(settings: Settings) -> list[bool]:
     good: list[bool] = []
     async for finding in _findings(settings):
-        mark = "ok" if finding.good else "FAILED"
+        mark = "FAILED" if not finding.good else "warning" if finding.warning else "ok"
         typer.echo(f"{finding.subject:<{_WIDTH}} {mark:<7} {finding.text}", err=not finding.good)
         good.append(finding.good)
     return good
@@ -85,6 +87,11 @@ async def _kafka(settings: Settings, anomaly_bytes_max: int) -> AsyncIterator[_F
     except FarshoreError as error:
         yield _Finding("broker", False, str(error))
         return
+    except KafkaError as error:
+        yield _Finding("topics", False, first_line(error))
+        return
+    for warning in report.warnings:
+        yield _Finding("topics", True, warning, warning=True)
     for problem in report.problems:
         yield _Finding("topics", False, problem)
     if not report.problems:

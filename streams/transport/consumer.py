@@ -5,7 +5,8 @@ The commit protocol, in order:
   2. the agent works on it and, when every effect is acknowledged, settles it (app.settle)
   3. the ledger gives, for each partition, the end of the longest settled run
   4. Faust's commit timer commits that; so do a revocation and a stop, after a bounded wait for work in hand
-  5. on assignment everything outstanding is forgotten and reading goes on from the committed offset
+  5. on assignment everything outstanding is forgotten and reading goes on from the committed offset;
+     where that is gone, from where `continuity.py` says, after the gap is told
 Each of revocation and assignment begins a new epoch; what was polled in an older one is never handed out, and
 what a poll brought too late is handed back by seeking, never dropped.
 
@@ -244,6 +245,21 @@ class BatchConsumer(AIOKafkaConsumer):
         while not self.should_stop:
             await self.sleep(_WATCH_SECONDS)
             await self._thread.raise_group_error()
+
+    @Service.task
+    async def _watch_lives(self) -> None:
+        """A topic made anew, and grown past the position already, gives no error to a reader."""
+        while not self.should_stop:
+            await self.sleep(self._limits.life_check_seconds)
+            if self._draining or not self.flow_active or not await self._thread.remade():
+                continue
+            if not self.app.rebalancing:
+                self.stop_flow()
+                await self._settle_and_commit(self._limits.revoke_wait_seconds_max)
+            # A rebalance that began meanwhile rewinds by itself, and resumes when it is over.
+            if not self.app.rebalancing:
+                await self.perform_seek()
+                self.resume_flow()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's own stall detector cannot tell a paused worker from a stuck one, so it says nothing."""

@@ -42,7 +42,7 @@ async def held_app(
     """An app whose agent is held once, on its first batch; it notes the offsets that it was given."""
     values = site.values | {"kafka_max_poll_interval_seconds": str(INTERVAL_SECONDS)}
     settings = type(site.settings)(**values)
-    app = make_app(settings, group=settings.scorer_group)
+    app = make_app(settings, group=settings.scorer_group, outputs=())
     held = False
 
     @app.agent(app.topic(settings.topic_events, schema=BatchSchema()), name="held")

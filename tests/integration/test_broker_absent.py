@@ -1,4 +1,4 @@
-"""Workers started before their broker: one line, then patience; told to stop, they stop."""
+"""Started before their broker: one line, then patience. At one that refuses: one line, and the end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import pytest
 
 from farshore.agents.receipts import count_site
 from farshore.local.broker import BrokerSettings, EmbeddedBroker
+from farshore.local.kafka_tools import run_kafka_tool
 from farshore.local.ports import free_ports
 
 from ..site import EventSource, Site, until
 
 pytestmark = pytest.mark.broker
+
+ACL_COMMAND = "org.apache.kafka.tools.AclCommand"
 
 
 async def test_a_worker_waits_for_its_broker_with_one_line_and_then_works(
@@ -51,3 +54,26 @@ async def test_a_worker_waits_for_its_broker_with_one_line_and_then_works(
     finally:
         await asyncio.to_thread(site.end_workers)
         await asyncio.to_thread(broker.stop)
+
+
+async def test_a_broker_that_refuses_ends_a_start_with_one_line(
+    topic_prefix: str, tmp_path: Path, package: Path
+) -> None:
+    """Not taken for an absent broker and waited for: no waiting mends a missing right."""
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    properties = {"authorizer.class.name": authorizer, "allow.everyone.if.no.acl.found": "true"}
+    with EmbeddedBroker(BrokerSettings(properties=properties)) as broker:
+        site = Site(broker.bootstrap, topic_prefix, tmp_path, package)
+        await site.make_topics()
+        scored = site.settings.topic_scored
+        # What the only rule of a topic does not allow is refused: here, to read its settings.
+        rule = ["--add", "--allow-principal", "User:ANONYMOUS", "--operation", "Describe", "--topic", scored]
+        arguments = ["--bootstrap-server", broker.bootstrap, *rule, "--force"]
+        await asyncio.to_thread(run_kafka_tool, ACL_COMMAND, arguments, 60)
+        for command in ("score", "check"):
+            done = await site.run(command)
+            assert done.returncode == 1
+            (line,) = [line for line in done.stderr.splitlines() if repr(scored) in line]
+            assert f"the settings of topic {scored!r} cannot be read" in line
+            assert "Traceback" not in done.stderr
+            assert "no Kafka broker answers" not in done.stderr

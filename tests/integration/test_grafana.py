@@ -31,7 +31,7 @@ from farshore.agents import metrics
 from farshore.agents.exposition import serve_metrics
 from farshore.agents.lag import LagExporter, WatchedGroups
 from farshore.local.ports import free_ports
-from farshore.schemas.reasons import DeadLetterReason
+from farshore.schemas.reasons import DeadLetterReason, GapReason
 from farshore.schemas.severity import Severity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +168,8 @@ def be_active(stop: threading.Event) -> None:
         metrics.UPLINK_ATTEMPTS.labels("acknowledged").inc()
         metrics.DELIVERIES.labels("acknowledged").inc(3)
         metrics.STORE_RETIRED.inc(3)
+        metrics.GAPS.labels("events", GapReason.RETENTION.value).inc()
+        metrics.RECORDS_LOST.labels("events", GapReason.RETENTION.value).inc(30)
 
 
 @pytest.fixture(scope="module")
