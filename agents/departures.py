@@ -9,18 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
 
 from ..schemas.records import DeliveryRecord, DepartedRecord, Outcome
 from ..streams.delivery.policy import DamagedAnomalyError, HeldBack, Policy
 from ..streams.scoring.codec import encode
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.batch import PartitionBatch
+from .audit import AUDIT_PARTITION
 
 __all__ = ["AUDIT_PARTITION", "Departure", "Outcomes", "body_digest", "departures_in"]
-
-AUDIT_PARTITION: Final = 0
-"""`audit` has one partition: a site's records in the order of what they tell."""
 
 
 @dataclass(frozen=True, slots=True)
