@@ -9,7 +9,7 @@ PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
 .PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-peers
-.PHONY: benchmark-publish benchmark-stages clean demo lint lock test test-fast up
+.PHONY: benchmark-publish benchmark-stages clean demo lint lock test test-fast test-month up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -23,6 +23,10 @@ test: lint
 
 test-fast: $(READY)
 	@$(BIN)/pytest tests/schemas tests/streams tests/agents
+
+# 30 days with outages in some minutes; MONTH_ANOMALIES=10000000 MONTH_SECONDS=3600 for the whole.
+test-month: $(READY)
+	@$(BIN)/pytest -s tests/month
 
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"

@@ -23,6 +23,13 @@ __all__ = [
     "RUN_ROWS_MAX",
     "SCORING_SECONDS",
     "SILENT_SECONDS",
+    "STORE_BYTES",
+    "STORE_HIGH_WATER_BYTES",
+    "STORE_KEPT_TIMESTAMP",
+    "STORE_QUOTA_BYTES",
+    "STORE_RETIRED",
+    "STORE_TIME_TO_DRAIN",
+    "STORE_TIME_TO_FULL",
     "UPLINK_ATTEMPTS",
     "UPLINK_STATE",
     "WINDOW_COLD",
@@ -109,8 +116,39 @@ ANOMALIES_WAITING: Final = Gauge(
     "behind the bridge's commit count. NaN until the lag is read.",
 )
 ANOMALIES_WAITING.set(math.nan)  # 0 would say that everything is delivered
+STORE_BYTES: Final = Gauge("farshore_store_bytes", "Bytes of anomalies and deliveries on the broker's disk.")
+STORE_QUOTA_BYTES: Final = Gauge("farshore_store_quota_bytes", "The store's quota; +Inf without one.")
+STORE_HIGH_WATER_BYTES: Final = Gauge(
+    "farshore_store_high_water_bytes", "Where the quota's policy acts; +Inf without a quota."
+)
+STORE_TIME_TO_FULL: Final = Gauge(
+    "farshore_store_time_to_full_seconds", "(quota − bytes) / net growth; +Inf when not growing."
+)
+STORE_TIME_TO_DRAIN: Final = Gauge(
+    "farshore_store_time_to_drain_seconds", "Until nothing waits at the present pace; +Inf when not draining."
+)
+STORE_RETIRED: Final = Counter(
+    "farshore_store_retired", "Anomalies that have left the store after their retention."
+)
+STORE_KEPT_TIMESTAMP: Final = Gauge(
+    "farshore_store_kept_timestamp_seconds", "When the keeper last finished a look, in epoch seconds."
+)
+for _unknown in (STORE_BYTES, STORE_TIME_TO_DRAIN):
+    _unknown.set(math.nan)  # until it is measured
 
-_OF_THE_BRIDGE: Final = (UPLINK_STATE, UPLINK_ATTEMPTS, DELIVERIES, ANOMALIES_WAITING)
+_OF_THE_BRIDGE: Final = (
+    UPLINK_STATE,
+    UPLINK_ATTEMPTS,
+    DELIVERIES,
+    ANOMALIES_WAITING,
+    STORE_BYTES,
+    STORE_QUOTA_BYTES,
+    STORE_HIGH_WATER_BYTES,
+    STORE_TIME_TO_FULL,
+    STORE_TIME_TO_DRAIN,
+    STORE_RETIRED,
+    STORE_KEPT_TIMESTAMP,
+)
 _OF_THE_SCORER: Final = (
     ALARMS_RESTED,
     ANOMALIES,

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -83,6 +83,14 @@ class Outbox:
         if lane is None:
             lane = self._lanes[topic, partition] = _Lane(topic, partition, self)
         lane.put(_Parcel(columns, settlement))
+
+    async def put_all(self, parcels: Sequence[tuple[str, int, Columns]]) -> None:
+        """Queue parcels by topic and partition, all at once; returns when the broker has them all."""
+        done = asyncio.Event()
+        settlement = Settlement(len(parcels), done.set)
+        for topic, partition, columns in parcels:
+            self.put(topic, partition, columns, settlement)
+        await done.wait()
 
     def pause(self) -> str | None:
         """Why waiting is meant: Kafka has not acknowledged what was given to it; None when it has."""

@@ -53,7 +53,7 @@ async def test_check_finds_nothing_wrong_with_a_good_site_and_says_what_it_saw(s
     done = await site.run("check")
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        [subject, "ok"] for subject in ("settings", "model", "broker", "topics", "uplink")
+        [subject, "ok"] for subject in ("settings", "model", "policy", "broker", "topics", "uplink")
     ]
 
 

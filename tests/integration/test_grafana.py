@@ -156,6 +156,9 @@ async def export_real_lag(bootstrap: str) -> None:
 def be_active(stop: threading.Event) -> None:
     metrics.UPLINK_STATE.set(3)
     metrics.ANOMALIES_WAITING.set(7)
+    metrics.STORE_KEPT_TIMESTAMP.set_to_current_time()
+    metrics.STORE_BYTES.set(1_000_000)
+    metrics.STORE_TIME_TO_DRAIN.set(60)
     while not stop.wait(0.05):
         metrics.EVENTS.labels("scored").inc(100)
         metrics.EVENTS.labels(DeadLetterReason.BAD_TIME.value).inc()
@@ -168,6 +171,7 @@ def be_active(stop: threading.Event) -> None:
         metrics.DEVICE_MEMORY_BYTES.set(11_800_000)
         metrics.UPLINK_ATTEMPTS.labels("acknowledged").inc()
         metrics.DELIVERIES.labels("acknowledged").inc(3)
+        metrics.STORE_RETIRED.inc(3)
         metrics.GAPS.labels("events", GapReason.RETENTION.value).inc()
         metrics.RECORDS_LOST.labels("events", GapReason.RETENTION.value).inc(30)
 
