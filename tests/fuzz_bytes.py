@@ -18,8 +18,8 @@ __all__ = ["CORPUS", "FuzzedRecords", "corpus_values"]
 CORPUS = Path(__file__).with_name("fuzz_corpus")
 
 NUMBERS = (
-    b"0 -0 -0.0 1e39 -3.4028236e38 3.4028234663852886e38 1e308 1e309 -1e999 1e-400 5e-324 9223372036854775808 "
-    b"18446744073709551616 00 01 1. .5 +1 1e 0x10 1_000 NaN -Infinity 1e+0000000000000001 "
+    b"0 -0 -0.0 1e39 -3.4028236e38 3.4028234663852886e38 1e308 1e309 -1e999 1e-400 5e-324 "
+    b"9223372036854775808 18446744073709551616 00 01 1. .5 +1 1e 0x10 1_000 NaN -Infinity 1e+0000000000000001 "
     b"0.1000000000000000055511151231257827021181583404541015625"
 ).split()
 SCALARS = [*NUMBERS, b"null", b"true", b"false", b"undefined", b'""', b'"71.3"', b"[]", b"{}", b"[1,2,3,4]"]
@@ -154,9 +154,14 @@ class FuzzedRecords:
         """Duplicate keys, in any order, one of each pair odd; sometimes spelled with an escape."""
         choice = self._random
         name = choice.choice(("device", "time", "readings"))
-        spelled = b'"%s"' % name.encode() if choice.random() < 0.5 else b'"\\u%04x%s"' % (
-            ord(name[0]),
-            name[1:].encode(),
+        spelled = (
+            b'"%s"' % name.encode()
+            if choice.random() < 0.5
+            else b'"\\u%04x%s"'
+            % (
+                ord(name[0]),
+                name[1:].encode(),
+            )
         )
         again = spelled + b":" + self._scalar()
         event = self._event()
@@ -170,7 +175,9 @@ class FuzzedRecords:
         where = choice.randrange(3)
         if where == 0:
             return inside
-        return self._event(readings=inside) if where == 1 else self._event()[:-1] + b',"more":' + inside + b"}"
+        return (
+            self._event(readings=inside) if where == 1 else self._event()[:-1] + b',"more":' + inside + b"}"
+        )
 
     def _wrapped(self) -> bytes:
         return self._random.choice(WRAPPINGS)(self._event())

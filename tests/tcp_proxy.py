@@ -1,7 +1,7 @@
 """A TCP proxy that a test can cut, silence, delay and throttle while clients go on talking through it.
 
-It stands between a worker and the broker's extra listener that advertises the proxy's address. Bytes are never
-changed, dropped or reordered within a connection: as on a real line, a connection is whole or it is gone.
+It stands between a worker and the broker's extra listener that advertises the proxy's address. Bytes are
+never changed, dropped or reordered within a connection: as on a real line, it is whole or it is gone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LINGER_NOT = struct.pack("ii", 1, 0)  # closing sends a reset, as a dead line's 
 
 @dataclass(slots=True)
 class Line:
-    """What the line does now; a throttled line shares `bytes_per_second` among its connections' directions."""
+    """What the line does now; all connections in both directions share `bytes_per_second`."""
 
     refuses: bool = False
     silent: bool = False
@@ -107,7 +107,7 @@ class TcpProxy:
         target: asyncio.StreamWriter,
         both: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
     ) -> None:
-        """Pieces are read ahead and each is passed on `delay_seconds` after it came: latency, not bandwidth."""
+        """Pieces are read ahead, each passed on `delay_seconds` after it came: latency, not bandwidth."""
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)
         reading = asyncio.create_task(self._read(source, pieces))
         loop = asyncio.get_running_loop()

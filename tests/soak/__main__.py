@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -28,7 +29,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long faults are injected")
     parser.add_argument("--seed", type=int, help="repeat the order and the moments of an earlier run")
     parser.add_argument("--rate", type=int, default=1_000, help="events a second")
-    parser.add_argument("--guarantee", type=Guarantee, choices=list(Guarantee), default=Guarantee.AT_LEAST_ONCE)
+    parser.add_argument(
+        "--guarantee", type=Guarantee, choices=list(Guarantee), default=Guarantee.AT_LEAST_ONCE
+    )
     parser.add_argument("--fault", action="append", help="this one alone; may be given again (see faults.py)")
     parser.add_argument("--record", type=Path, help="write the result into this folder too")
     return parser.parse_args()
@@ -46,6 +49,8 @@ def main() -> int:
     options = _options()
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="farshore-soak-"))
+    # The load's own producer would tell of every outage that is made here.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     say(f"soak: {options.seconds:g} s of faults, {options.rate} events/s, SEED={seed}, logs in {folder}")
     try:
         report = asyncio.run(_run(options, seed, folder))

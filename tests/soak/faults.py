@@ -1,4 +1,4 @@
-"""The faults of a soak. Each begins under load, ends healed, and draws its moments from the seed it is given."""
+"""The faults of a soak: each begins under load, ends healed, and draws its moments from the seed."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ LINE_BYTES_PER_SECOND: Final = 2_000_000.0
 
 async def scorer_killed(scene: Scene, choice: Random) -> None:
     """The youngest scorer, in whatever it is doing; its partitions move to the other, and back."""
-    await asyncio.sleep(choice.uniform(0.0, 1.5))
+    await scene.pause(choice.uniform(0.0, 1.5))
     scene.kill(scene.scorers[-1])
-    await asyncio.sleep(choice.uniform(0.0, BEYOND_SESSION_SECONDS))
+    await scene.pause(choice.uniform(0.0, BEYOND_SESSION_SECONDS))
     await scene.start_worker("score")
 
 
 async def every_scorer_killed(scene: Scene, choice: Random) -> None:
     """Nobody is left to take over."""
-    await asyncio.sleep(choice.uniform(0.0, 1.5))
+    await scene.pause(choice.uniform(0.0, 1.5))
     count = len(scene.scorers)
     for worker in list(scene.scorers):
         scene.kill(worker)
@@ -48,14 +48,14 @@ async def every_scorer_killed(scene: Scene, choice: Random) -> None:
 
 async def bridge_killed(scene: Scene, choice: Random) -> None:
     """In mid-delivery or between two."""
-    await asyncio.sleep(choice.uniform(0.0, 1.5))
+    await scene.pause(choice.uniform(0.0, 1.5))
     scene.kill(scene.bridges[-1])
     await scene.start_worker("bridge")
 
 
 async def broker_killed(scene: Scene, choice: Random) -> None:
     """And started again at once."""
-    await asyncio.sleep(choice.uniform(0.0, 1.0))
+    await scene.pause(choice.uniform(0.0, 1.0))
     await scene.outage(0.0)
 
 
@@ -65,9 +65,9 @@ async def broker_away(scene: Scene, choice: Random) -> None:
 
 
 async def scorer_frozen(scene: Scene, choice: Random) -> None:
-    """SIGSTOP past the session time-out: another takes its partitions, then it wakes and still has a batch."""
+    """SIGSTOP past the session time-out: another takes its partitions, then it wakes with a batch in hand."""
     worker = choice.choice(scene.scorers)
-    await asyncio.sleep(choice.uniform(0.0, 1.0))
+    await scene.pause(choice.uniform(0.0, 1.0))
     worker.process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(BEYOND_SESSION_SECONDS * choice.uniform(1.0, 1.5))
     worker.process.send_signal(signal.SIGCONT)
@@ -77,51 +77,57 @@ async def rebalanced(scene: Scene, choice: Random) -> None:
     """One scorer, then three, then two, under load."""
     while len(scene.scorers) > 1:
         await scene.stop(scene.scorers[-1])
-    await asyncio.sleep(choice.uniform(0.0, 1.0))
+    await scene.pause(choice.uniform(0.0, 1.0))
     await asyncio.gather(*(scene.start_worker("score") for _ in range(2)))
-    await asyncio.sleep(choice.uniform(0.0, 1.0))
+    await scene.pause(choice.uniform(0.0, 1.0))
     await scene.stop(scene.scorers[1])
 
 
 async def line_cut(scene: Scene, choice: Random) -> None:
     """Connections reset at once, again and again, then none for a while."""
+    before = scene.proxy.connections_accepted
     for _ in range(3):
         scene.proxy.reset()
-        await asyncio.sleep(choice.uniform(0.1, 0.6))
+        await scene.pause(choice.uniform(0.1, 0.6))
     scene.proxy.cut()
-    await asyncio.sleep(choice.uniform(0.5, BEYOND_SESSION_SECONDS))
+    await scene.pause(choice.uniform(0.5, BEYOND_SESSION_SECONDS))
     scene.proxy.heal()
+    await until(lambda: scene.proxy.connections_accepted > before, "connected again")
 
 
 async def line_silent(scene: Scene, choice: Random) -> None:
     """Connections stay and nothing passes, for longer than a session."""
+    settings = scene.site.settings
     scene.proxy.silence()
+    before = await scene.site.committed(settings.scorer_group, settings.topic_events)
     await asyncio.sleep(BEYOND_SESSION_SECONDS * choice.uniform(1.0, 2.0))
+    after = await scene.site.committed(settings.scorer_group, settings.topic_events)
     scene.proxy.heal()
+    assert after == before, "scorers committed over a silent line: do they go round it?"
 
 
 async def line_delayed(scene: Scene, choice: Random) -> None:
     """Every piece comes later than it did."""
     scene.proxy.slow(delay_seconds=LINE_DELAY_SECONDS)
-    await asyncio.sleep(choice.uniform(3.0, 6.0))
+    await scene.pause(choice.uniform(3.0, 6.0))
     scene.proxy.heal()
 
 
 async def line_throttled(scene: Scene, choice: Random) -> None:
     """All connections share a narrow line."""
     scene.proxy.slow(bytes_per_second=LINE_BYTES_PER_SECOND * choice.uniform(0.2, 1.0))
-    await asyncio.sleep(choice.uniform(3.0, 6.0))
+    await scene.pause(choice.uniform(3.0, 6.0))
     scene.proxy.heal()
 
 
 async def disk_full(scene: Scene, choice: Random) -> None:
-    """No file of the broker may grow beyond a limit, so that a write fails as on a full disk: the broker halts;
-    then there is room again and it is started."""
+    """No file of the broker may grow beyond a limit, so that a write fails as on a full disk: the broker
+    halts; then there is room again and it is started."""
     logs = Path(scene.broker.folder).rglob("*.log")
     limit = max(path.stat().st_size for path in logs) + DISK_ROOM_BYTES
     resource.prlimit(scene.broker.pid, resource.RLIMIT_FSIZE, (limit, limit))
     await until(lambda: not scene.broker.running, "the broker halted by a full disk", FULL_SECONDS_MAX)
-    await asyncio.sleep(choice.uniform(0.0, 2.0))
+    await scene.pause(choice.uniform(0.0, 2.0))
     await asyncio.to_thread(scene.broker.start)
 
 
@@ -140,7 +146,7 @@ async def _clock_stepped(scene: Scene, seconds: float, choice: Random) -> None:
     detected_ms = scene.tails.detected_ms = []
     scene.clock.set(seconds)
     try:
-        await asyncio.sleep(choice.uniform(0.0, 1.0))
+        await scene.pause(choice.uniform(0.0, 1.0))
         await scene.published(1_000)
         await scene.caught_up()
         await scene.tails.read()
@@ -163,7 +169,7 @@ async def uplink_away(scene: Scene, choice: Random) -> None:
     hub = scene.site.hub
     assert hub is not None
     await hub.fault(FaultKind.REFUSE)
-    await asyncio.sleep(choice.uniform(2.0, 5.0))
+    await scene.pause(choice.uniform(2.0, 5.0))
     await hub.clear()
 
 

@@ -1,7 +1,7 @@
 """What became of every event, told by the topics alone, and which promise that breaks.
 
-Keeps three bytes and one checksum an event for ever, and more only of what is not judged yet, so that an hour's
-events fit into memory. Positions are (partition, offset) of the events topic.
+Keeps three bytes and one checksum an event for ever, and more only of what is not judged yet, so that an
+hour's events fit into memory. Positions are (partition, offset) of the events topic.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What the reader found in the events topic: the mark is the device and time, or a checksum of the bytes."""
+    """What the events topic holds; the mark is the device and time, or a checksum of the bytes."""
 
     kind: Kind
     mark: object
@@ -43,8 +43,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The scorers' commits, read before the ends of `scored` and `dead-letters`: nothing that is committed may
-    be written again behind those ends, whatever fault is to come."""
+    """The scorers' commits, read before the ends of `scored` and `dead-letters`: nothing that is committed
+    may be written again behind those ends, whatever fault is to come."""
 
     committed: Mapping[int, int]
     scored_ends: Mapping[int, int]
@@ -119,8 +119,7 @@ class Ledger:
 
     def scored(self, position: Position, at: int, *, mark: object, anomaly: bool, checksum: int) -> None:
         """A record of `scored` at its offset `at`, from the event at `position`."""
-        partition, offset = position
-        part = self._part(position)
+        offset, part = position[1], self._part(position)
         if part.scored[offset]:
             self.counts.scored_again += 1
             self._repeated(position, at, self._fence.scored_ends)
@@ -136,8 +135,7 @@ class Ledger:
 
     def dead_letter(self, position: Position, at: int, mark: object) -> None:
         """A record of `dead-letters` at its offset `at`."""
-        partition, offset = position
-        part = self._part(position)
+        offset, part = position[1], self._part(position)
         if part.dead[offset]:
             self.counts.dead_letters_again += 1
             self._repeated(position, at, self._fence.dead_letter_ends)
@@ -164,9 +162,7 @@ class Ledger:
         broken, self._broken = self._broken, []
         lost = [position for position in acknowledged if not self._part(position).read[position[1]]]
         broken += _told(lost, "acknowledged to their producer but not in the events topic")
-        due = {
-            position: event for position, event in self._events.items() if position[1] < ends[position[0]]
-        }
+        due = {position: event for position, event in self._events.items() if position[1] < ends[position[0]]}
         broken += _told([p for p in due if not self._has_outcome(p)], "without any outcome")
         broken += _told([p for p in due if self._is_both(p)], "both scored and a dead letter")
         for kind in Kind:
@@ -176,7 +172,8 @@ class Ledger:
         flagged = {position for position in self._flagged if position in due}
         broken += _told([p for p in flagged if p not in self._key_of], "anomalous but not in the store")
         broken += _told(
-            [p for p in due if p in self._key_of and p not in flagged], "in the store but not scored as anomalies"
+            [p for p in due if p in self._key_of and p not in flagged],
+            "in the store but not scored as anomalies",
         )
         for position in due:
             del self._events[position]

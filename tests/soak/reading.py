@@ -1,4 +1,4 @@
-"""Reads the site's topics into the ledger, each time on from where it stopped, as any committed reader would."""
+"""Reads the site's topics into the ledger, each time on from where it stopped, as a committed reader."""
 
 from __future__ import annotations
 

@@ -46,13 +46,19 @@ async def soak(
 
 
 async def run_faults(
-    scene: Scene, names: Iterator[str], choice: Random, *, seed: int, say: Say, faults: Mapping[str, Fault] = FAULTS
+    scene: Scene,
+    names: Iterator[str],
+    choice: Random,
+    *,
+    seed: int,
+    say: Say,
+    faults: Mapping[str, Fault] = FAULTS,
 ) -> SoakReport:
     """Inject `names` one by one; what broke is in the report, each with the fault it came after."""
     started = time.monotonic()
     report = SoakReport(seed=seed, guarantee=scene.ledger.guarantee.value)
     await scene.published(1_000)
-    await _settle(scene, report.row("no fault"), report)
+    await _settle(scene, report.row("no fault"), report, time.monotonic())
     for name in names:
         before = scene.ledger.counts.repeats
         row = report.row(name)
@@ -60,8 +66,9 @@ async def run_faults(
         await scene.raise_fence()
         try:
             await faults[name](scene, choice)
+            healed = time.monotonic()
             await scene.published(200)
-            await _settle(scene, row, report)
+            await _settle(scene, row, report, healed)
         except AssertionError as error:
             # What does not come back in time leaves nothing to go on with.
             report.broken.append(f"after {name}: {error}")
@@ -69,15 +76,15 @@ async def run_faults(
         row.repeats += scene.ledger.counts.repeats - before
         say(f"{time.monotonic() - started:6.0f} s  {name}: caught up after {row.last_recovery_seconds:.1f} s")
     else:
-        await _settle(scene, report.row("no fault"), report)
+        await _settle(scene, report.row("no fault"), report, time.monotonic())
         await _close(scene, report)
     report.seconds = time.monotonic() - started
     return report
 
 
-async def _settle(scene: Scene, row: FaultRow, report: SoakReport) -> None:
-    seconds, ends = await scene.caught_up()
-    row.note_recovery(seconds)
+async def _settle(scene: Scene, row: FaultRow, report: SoakReport, healed: float) -> None:
+    ends = await scene.caught_up()
+    row.note_recovery(time.monotonic() - healed)
     broken = await scene.judged(ends)
     report.broken += [f"after {row.name}: {sentence}" for sentence in broken]
 
@@ -85,7 +92,7 @@ async def _settle(scene: Scene, row: FaultRow, report: SoakReport) -> None:
 async def _close(scene: Scene, report: SoakReport) -> None:
     """No more load; then everything is counted once more, by the product's own count and at the hub."""
     await scene.end_load()
-    _, ends = await scene.caught_up()
+    ends = await scene.caught_up()
     report.broken += await scene.judged(ends)
     report.broken += scene.told_badly()
     report.broken += [sentence for life in scene.lives.values() for sentence in life.broken()]

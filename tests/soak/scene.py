@@ -6,7 +6,6 @@ Workers reach the broker through the proxy alone; load and readers reach it dire
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -61,6 +60,7 @@ class Scene:
         self.proxy = proxy
         self.site = site
         self.clock = clock
+        self.pace = 1.0
         self.scorers: list[Worker] = []
         self.bridges: list[Worker] = []
         self.load: MixedLoad | None = None
@@ -100,6 +100,10 @@ class Scene:
                 self._dismiss(worker)
                 await self.start_worker(command)
 
+    async def pause(self, seconds: float) -> None:
+        """Sleep, at the scene's pace."""
+        await asyncio.sleep(seconds * self.pace)
+
     async def outage(self, seconds: float) -> None:
         """The broker killed, and started again later."""
         await asyncio.to_thread(self.broker.kill)
@@ -121,13 +125,12 @@ class Scene:
             Fence(committed, await self.tails.ends(names.scored), await self.tails.ends(names.dead_letters))
         )
 
-    async def caught_up(self) -> tuple[float, dict[int, int]]:
-        """Wait until what is in the topics now is scored and delivered; how long that took, and the ends."""
+    async def caught_up(self) -> dict[int, int]:
+        """Wait until what is in the topics now is scored and delivered; the ends of the events that are."""
         settings = self.site.settings
-        started = time.monotonic()
         ends = await self._reached(settings.scorer_group, settings.topic_events)
         await self._reached(settings.bridge_group, settings.topic_anomalies)
-        return time.monotonic() - started, ends
+        return ends
 
     async def judged(self, ends: dict[int, int]) -> list[str]:
         """Read everything new and judge the events below `ends`."""

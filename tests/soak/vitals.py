@@ -40,7 +40,10 @@ class Life:
         try:
             process = psutil.Process(self.pid)
             memory, files = process.memory_info().rss / MEGABYTE, process.num_fds()
-        except psutil.NoSuchProcess:
+            alive = process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return
+        if not alive:
             return
         self.samples.append(Sample(time.monotonic(), memory, files))
 
@@ -78,7 +81,9 @@ class Life:
 def longest(lives: Iterable[Life], role: str) -> Life | None:
     """The longest life of a role."""
     return max(
-        (life for life in lives if life.role == role and life.samples), key=lambda l: l.seconds, default=None
+        (life for life in lives if life.role == role and life.samples),
+        key=lambda life: life.seconds,
+        default=None,
     )
 
 
