@@ -8,7 +8,7 @@ LINK := .typing/farshore
 PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
-.PHONY: benchmark clean demo lint lock test test-fast up
+.PHONY: benchmark clean demo fuzz lint lock soak test test-fast up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -39,6 +39,20 @@ $(READY): requirements/dev.txt pyproject.toml
 # mypy reads the packages under their import root; an editable install does not show it that root.
 $(LINK):
 	@mkdir -p $(LINK) && for folder in $(PACKAGES); do ln -sfn ../../$$folder $(LINK)/$${folder##*/}; done
+
+# make soak SECONDS=3600 SEED=7 RECORD=docs/soak; RATE events a second, GUARANTEE at-least-once or exactly-once
+SECONDS ?= 600
+RATE ?= 1000
+GUARANTEE ?= at-least-once
+
+soak: $(READY)
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --rate $(RATE) --guarantee $(GUARANTEE) \
+		$(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record $(RECORD))
+
+EXAMPLES ?= 5000
+
+fuzz: $(READY)
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/streams/scoring/test_fuzz.py --timeout 0
 
 benchmark: $(READY)
 	@$(BIN)/python benchmarks/run.py

@@ -57,6 +57,9 @@ def main() -> int:
     except FarshoreError as error:
         sys.stderr.write(f"soak: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("soak: ended by hand\n")
+        return 130
     say("\n" + report.table() + "\n\n" + report.verdict())
     if options.record is not None:
         say(f"written to {report.write(options.record)}")
