@@ -9,8 +9,6 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import orjson
-
 from .site_events import FEATURES
 
 __all__ = ["CORPUS", "FuzzedRecords", "corpus_values"]
@@ -182,10 +180,3 @@ class FuzzedRecords:
 
     def _wrapped(self) -> bytes:
         return self._random.choice(WRAPPINGS)(self._event())
-
-
-def plain_event() -> bytes:
-    """The event that the corpus is made of."""
-    return orjson.dumps(
-        {"device": "pump-1", "time": 1_700_000_000_000, "readings": dict.fromkeys(FEATURES, 0.5)}
-    )

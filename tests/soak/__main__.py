@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -63,7 +64,10 @@ def main() -> int:
     say("\n" + report.table() + "\n\n" + report.verdict())
     if options.record is not None:
         say(f"written to {report.write(options.record)}")
-    return 1 if report.broken else 0
+    if report.broken:
+        return 1
+    shutil.rmtree(folder)  # logs are of interest only to find out what broke
+    return 0
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ BEYOND_SESSION_SECONDS: Final = 1.6 * SESSION_SECONDS
 DISK_ROOM_BYTES: Final = 64 * 1024
 FULL_SECONDS_MAX: Final = 60.0
 STEP_ERROR_SECONDS: Final = 3_600.0
+ON_ITS_WAY_SECONDS: Final = 1.0  # for requests that the broker had already
 LINE_DELAY_SECONDS: Final = 0.3
 LINE_BYTES_PER_SECOND: Final = 2_000_000.0
 
@@ -99,6 +100,7 @@ async def line_silent(scene: Scene, choice: Random) -> None:
     """Connections stay and nothing passes, for longer than a session."""
     settings = scene.site.settings
     scene.proxy.silence()
+    await asyncio.sleep(ON_ITS_WAY_SECONDS)
     before = await scene.site.committed(settings.scorer_group, settings.topic_events)
     await asyncio.sleep(BEYOND_SESSION_SECONDS * choice.uniform(1.0, 2.0))
     after = await scene.site.committed(settings.scorer_group, settings.topic_events)
