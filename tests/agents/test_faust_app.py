@@ -18,7 +18,7 @@ async def test_an_error_of_kafkas_is_one_line_unless_a_fault_of_ours_is_behind_i
     """A client's word for whatever it did not expect hid what had happened."""
     error = KafkaError("Unexpected error during data retrieval")
     error.__cause__ = cause
-    app = make_app(Settings(), group="nobody")
+    app = make_app(Settings(), group="nobody", outputs=())
     app.stop_on_error(error)
     assert app.fatal is error
     assert app.ended.is_set()
