@@ -9,7 +9,7 @@ PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
 .PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-peers
-.PHONY: benchmark-publish benchmark-stages clean demo lint lock test test-fast test-month up
+.PHONY: benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -45,6 +45,20 @@ $(READY): requirements/dev.txt pyproject.toml
 # mypy reads the packages under their import root; an editable install does not show it that root.
 $(LINK):
 	@mkdir -p $(LINK) && for folder in $(PACKAGES); do ln -sfn ../../$$folder $(LINK)/$${folder##*/}; done
+
+# make soak SECONDS=3600 SEED=7 RECORD=docs/soak; RATE events a second, GUARANTEE at-least-once or exactly-once
+SECONDS ?= 600
+RATE ?= 1000
+GUARANTEE ?= at-least-once
+
+soak: $(READY)
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --rate $(RATE) --guarantee $(GUARANTEE) \
+		$(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record $(RECORD))
+
+EXAMPLES ?= 5000
+
+fuzz: $(READY)
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/streams/scoring/test_fuzz.py --timeout 0
 
 # Each writes JSON and Markdown to build/benchmarks; benchmark-publish brings them into the documents.
 benchmark: $(READY)

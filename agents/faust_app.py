@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # Batches, not records; the transport's own limits are far below.
 _STREAM_BUFFER_BATCHES: Final = 4_096
 _HEARTBEATS_A_SESSION: Final = 5
+_KNOWN_CAUSES: Final = (type(None), KafkaError, OSError)
 
 
 class WorkerApp(BatchApp):
@@ -54,7 +55,10 @@ class WorkerApp(BatchApp):
         if self.fatal is None:
             self.fatal = error
             # What a user can put right is one line; anything else is a fault of ours and needs its trace.
-            known = isinstance(error, KafkaError | FarshoreError)
+            # So is what a Kafka client met and did not expect: only the cause says what happened.
+            known = isinstance(error, KafkaError | FarshoreError) and isinstance(
+                error.__cause__, _KNOWN_CAUSES
+            )
             log.error("stopping: %s: %s", type(error).__name__, error, exc_info=None if known else error)
         self.ended.set()
 

@@ -88,9 +88,13 @@ def topic_specs(
     """All topics of a site, in the order in which they are created.
 
     `event_bytes_max` is the largest message `events` takes. With one replica an acknowledgement is only
-    page cache, so each record of an output topic is flushed: acknowledged means on disk.
+    page cache, so each record of an output topic is flushed: acknowledged means on disk. Kafka's own clock
+    stamps what farshore writes (ADR 17).
     """
-    durable = {"min.insync.replicas": str(in_sync_replicas_min)}
+    durable = {
+        "min.insync.replicas": str(in_sync_replicas_min),
+        "message.timestamp.type": "LogAppendTime",
+    }
     if replication == 1:
         durable["flush.messages"] = "1"
     compacted = {
