@@ -19,6 +19,7 @@ __all__ = [
     "RECORDS_LOST",
     "SCORING_SECONDS",
     "SILENT_SECONDS",
+    "TRANSACTIONS",
     "UPLINK_ATTEMPTS",
     "UPLINK_STATE",
     "WORKER_REGISTRY",
@@ -51,6 +52,9 @@ SCORING_SECONDS: Final = Histogram(
     "farshore_scoring_seconds",
     "Seconds to decode, score and encode one batch.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
+)
+TRANSACTIONS: Final = Counter(
+    "farshore_transactions", "Exactly-once: transactions by result, committed or failed.", ["result"]
 )
 CONSUMER_LAG_RECORDS: Final = Gauge(
     "farshore_consumer_lag_records", "Records between commit and end.", ["group", "topic", "partition"]
@@ -88,7 +92,7 @@ ANOMALIES_WAITING: Final = Gauge(
 ANOMALIES_WAITING.set(math.nan)  # 0 would say that everything is delivered
 
 _OF_THE_BRIDGE: Final = (UPLINK_STATE, UPLINK_ATTEMPTS, DELIVERIES, ANOMALIES_WAITING)
-_OF_THE_SCORER: Final = (EVENTS, ANOMALIES, BATCH_ROWS, SCORING_SECONDS)
+_OF_THE_SCORER: Final = (EVENTS, ANOMALIES, BATCH_ROWS, SCORING_SECONDS, TRANSACTIONS)
 
 
 def serve_as_scorer() -> None:

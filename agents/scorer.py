@@ -6,12 +6,14 @@ For each batch, in order:
   3. results are queued for `scored`, `anomalies` and `dead-letters`
   4. when the broker has acknowledged all of them, the batch is settled
   5. Faust commits the offsets of settled batches
-A crash anywhere repeats what is not committed; anomalies repeat under the same key. Scoring goes on while
-earlier results wait for their acknowledgement, within the transport's limits.
+In exactly-once mode 3 to 5 are one Kafka transaction (transactions.py). A crash anywhere repeats what is not
+committed; anomalies repeat under the same key. Scoring goes on while earlier results wait for their
+acknowledgement, within the transport's limits.
 """
 
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -21,12 +23,13 @@ from ..schemas.topics import TopicNames
 from ..streams.packages.loader import ModelPackage
 from ..streams.packages.record_size import anomaly_bytes_max
 from ..streams.scoring.pipeline import BatchResult, EventPipeline
-from ..streams.transport.app import batch_of, settle
+from ..streams.transport.app import batch_of, is_current, settle
 from ..streams.transport.schema import BatchSchema
 from . import metrics
 from .faust_app import WorkerApp, make_app
-from .outbox import Outbox, Settlement
-from .settings import Settings
+from .results import AcknowledgedResults, ResultSink
+from .settings import Guarantee, Settings
+from .transactions import TransactionalResults
 
 __all__ = ["largest_anomaly", "make_scorer"]
 
@@ -49,21 +52,34 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
         event_bytes_max=settings.event_bytes_max,
         batch_rows_max=settings.batch_rows_max,
     )
-    outbox = app.outbox
-    app.pauses.append(outbox.pause)
+    results = _results(app, settings)
+    app.pauses += [app.outbox.pause, results.pause]
     events = app.topic(names.events, schema=BatchSchema())
 
     @app.agent(events, name=_AGENT_NAME)
     async def score(stream: faust.StreamT) -> None:
         async for event in stream.noack().events():
-            with app.stopping_on_error():
-                _score_batch(event, pipeline, outbox, names)
+            if is_current(event):
+                with app.stopping_on_error():
+                    _score_batch(event, pipeline, results, names)
 
-    app.close_with(outbox.close)
+    app.close_with(results.close)
+    app.close_with(app.outbox.close)
     return app
 
 
-def _score_batch(event: faust.Event, pipeline: EventPipeline, outbox: Outbox, names: TopicNames) -> None:
+def _results(app: WorkerApp, settings: Settings) -> ResultSink:
+    if settings.guarantee is Guarantee.AT_LEAST_ONCE:
+        return AcknowledgedResults(app.outbox)
+    # One part is being committed while the other is scored.
+    twice = app.transport_settings.outstanding_bytes_max * 2
+    app.transport_settings = replace(app.transport_settings, outstanding_bytes_max=twice)
+    results = TransactionalResults(app)
+    app.offset_owner = results
+    return results
+
+
+def _score_batch(event: faust.Event, pipeline: EventPipeline, sink: ResultSink, names: TopicNames) -> None:
     batch = batch_of(event)
     started = time.perf_counter()
     result = pipeline.process(batch, now_ms=time.time_ns() // 1_000_000)
@@ -78,9 +94,7 @@ def _score_batch(event: faust.Event, pipeline: EventPipeline, outbox: Outbox, na
         )
         if len(columns)
     ]
-    settlement = Settlement(len(parcels), partial(_settled, event, result))
-    for topic, columns in parcels:
-        outbox.put(topic, batch.partition, columns, settlement)
+    sink.put(event, parcels, partial(_settled, event, result))
 
 
 def _settled(event: faust.Event, result: BatchResult) -> None:

@@ -12,6 +12,7 @@ class TransportSettings:
     Invariants:
       bytes handed out and not settled <= outstanding_bytes_max + one poll
       batches handed out and not settled <= outstanding_batches_max + one poll
+      records handed out and not settled <= outstanding_rows_max + one poll
       one poll <= fetch_bytes_max, or a single record larger than that
     """
 
@@ -21,6 +22,7 @@ class TransportSettings:
     fetch_bytes_max: int = 16 * 1024 * 1024
     partition_fetch_bytes_max: int = 2 * 1024 * 1024
     outstanding_batches_max: int = 256
+    outstanding_rows_max: int = 65_536
     revoke_wait_seconds_max: float = 3.0
     stop_wait_seconds_max: float = 2.0
     commit_seconds_max: float = 10.0
@@ -28,3 +30,4 @@ class TransportSettings:
     request_bytes_max: int = 32 * 1024 * 1024
     producer_batch_bytes: int = 256 * 1024
     life_check_seconds: float = 30.0
+    transaction_seconds_max: float = 60.0
