@@ -78,7 +78,7 @@ class TransactionalResults:
             lane.put(Work(message.handed, parcels, on_settled))
 
     def pause(self) -> str | None:
-        """Why waiting is meant: Kafka has not committed what was given to it, or gives no transactional id."""
+        """Why waiting is meant: Kafka has not committed what it was given, or gives no transactional id."""
         if self._opening:
             return "waiting for Kafka to give transactional ids"
         batches = sum(lane.waiting for lane in self._lanes.values())
