@@ -90,6 +90,24 @@ async def committed(site: Site) -> int | None:
     return (await site.committed(site.settings.scorer_group, site.settings.topic_events)).get(0)
 
 
+async def sees(site: Site, isolation_level: str, expected: list[bytes]) -> None:
+    """The broker decides a transaction at once and writes its markers soon after."""
+
+    async def look() -> bool:
+        found.append(await seen(site, isolation_level))
+        return found[-1] == expected
+
+    found: list[list[bytes]] = []
+    await until(look, f"{expected} to be seen by {isolation_level}", 20)
+
+
+async def has_committed(site: Site, offset: int) -> None:
+    async def look() -> bool:
+        return await committed(site) == offset
+
+    await until(look, f"a commit of {offset}", 20)
+
+
 async def test_a_worker_that_was_replaced_writes_nothing_more(site: Site) -> None:
     async with writer(site) as zombie:
         await zombie.write([b"before"], 1)
@@ -97,11 +115,11 @@ async def test_a_worker_that_was_replaced_writes_nothing_more(site: Site) -> Non
         async with writer(site) as owner:
             with pytest.raises(ProducerFenced):
                 await zombie.write([b"late"], 2)
-            assert await committed(site) == 1
+            await has_committed(site, 1)
             await owner.write([b"after"], 2)
         # Not even a reader of everything finds what it tried: the broker refused the records themselves.
-        assert await seen(site, "read_uncommitted") == [b"before", b"after"]
-        assert await committed(site) == 2
+        await sees(site, "read_uncommitted", [b"before", b"after"])
+        await has_committed(site, 2)
 
 
 async def test_what_a_worker_left_half_done_is_gone_when_the_next_one_begins(site: Site) -> None:
@@ -117,9 +135,9 @@ async def test_what_a_worker_left_half_done_is_gone_when_the_next_one_begins(sit
         async with writer(site) as owner:
             # A reader of committed records is not held up by what was open: the next worker ended it.
             await owner.write([b"whole"], 8)
-            assert await seen(site, "read_uncommitted") == [b"half", b"whole"]
-            assert await seen(site, "read_committed") == [b"whole"]
-            assert await committed(site) == 8
+            await sees(site, "read_uncommitted", [b"half", b"whole"])
+            await sees(site, "read_committed", [b"whole"])
+            await has_committed(site, 8)
 
 
 async def test_one_record_that_kafka_will_never_take_takes_its_whole_transaction_with_it(site: Site) -> None:
@@ -127,11 +145,11 @@ async def test_one_record_that_kafka_will_never_take_takes_its_whole_transaction
     async with writer(site) as first:
         with pytest.raises(MessageSizeTooLargeError):
             await first.write([too_large], 1)
-    assert await seen(site, "read_committed") == []
+    await sees(site, "read_committed", [])
     assert await committed(site) is None
     async with writer(site) as second:
         await second.write([b"small"], 1)
-    assert await seen(site, "read_committed") == [b"small"]
+    await sees(site, "read_committed", [b"small"])
 
 
 async def test_a_transaction_that_was_opened_ahead_may_be_dropped_and_opened_again(site: Site) -> None:
@@ -142,8 +160,8 @@ async def test_a_transaction_that_was_opened_ahead_may_be_dropped_and_opened_aga
             await one.producer.abort()
             await one.producer.begin([target])
             await one.write([b"%d" % number], number + 1)
-        assert await seen(site, "read_committed") == [b"0", b"1", b"2"]
-        assert await committed(site) == 3
+        await sees(site, "read_committed", [b"0", b"1", b"2"])
+        await has_committed(site, 3)
 
 
 async def test_a_commit_is_read_only_when_no_transaction_can_change_it_any_more(site: Site) -> None:
@@ -161,12 +179,12 @@ async def test_a_commit_is_read_only_when_no_transaction_can_change_it_any_more(
             answer = await admin._client.send(node, StableOffsetFetch(group, [source]))
             return commits_in(answer)[source]
 
-        assert await committed(site) == 5
+        await has_committed(site, 5)
         with pytest.raises(UnstableCommitError):
             await stable()
         await client.commit_transaction()
         await until(lambda: committed_is(stable), "the commit of the transaction")
-        assert await committed(site) == 6
+        await has_committed(site, 6)
 
 
 async def committed_is(stable: Any) -> bool:
