@@ -159,6 +159,7 @@ def make_app(
         request_bytes_max=settings.topic_event_bytes_max * 2,
         life_check_seconds=settings.kafka_metadata_age_seconds_max,
         rewind_offsets=rewind_offsets,
+        transaction_seconds_max=settings.transaction_seconds_max,
     )
     app.outbox = Outbox(lambda: app.producer, app.stop_on_error)
     room = OutputRoom(settings, outputs, lambda: app.producer)

@@ -30,6 +30,7 @@ __all__ = [
     "STORE_RETIRED",
     "STORE_TIME_TO_DRAIN",
     "STORE_TIME_TO_FULL",
+    "TRANSACTIONS",
     "UPLINK_ATTEMPTS",
     "UPLINK_STATE",
     "WINDOW_COLD",
@@ -81,6 +82,9 @@ EVENTS_REBUILT: Final = Counter(
 )
 DEVICE_MEMORY_BYTES: Final = Gauge(
     "farshore_device_memory_bytes", "Arrays of readings and scores kept of devices, their names left out."
+)
+TRANSACTIONS: Final = Counter(
+    "farshore_transactions", "Exactly-once: transactions by result, committed or failed.", ["result"]
 )
 CONSUMER_LAG_RECORDS: Final = Gauge(
     "farshore_consumer_lag_records", "Records between commit and end.", ["group", "topic", "partition"]
@@ -158,6 +162,7 @@ _OF_THE_SCORER: Final = (
     EVENTS_REBUILT,
     RUN_ROWS_MAX,
     SCORING_SECONDS,
+    TRANSACTIONS,
     WINDOW_COLD,
 )
 

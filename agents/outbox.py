@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -26,7 +26,14 @@ from ..streams.transport.record_writer import append_records
 from .errors import is_passing
 from .oversize import TOO_LARGE, Runs, cuts, halves, oversize_error
 
-__all__ = ["RETRY_SECONDS_MAX", "SILENCE_SECONDS_MAX", "BrokerState", "Outbox", "Settlement"]
+__all__ = [
+    "RETRY_SECONDS_MAX",
+    "SILENCE_SECONDS_MAX",
+    "BrokerState",
+    "Outbox",
+    "Settlement",
+    "append_columns",
+]
 
 RETRY_SECONDS_MAX: Final = 5.0
 SILENCE_SECONDS_MAX: Final = 5.0
@@ -171,6 +178,11 @@ class BrokerState:
             if not self._failing:
                 log.warning("Kafka acknowledges results again after %.1f s", self._clock() - self._since)
 
+    def keep(self, lanes: Set[tuple[str, int]]) -> None:
+        """Lanes that are not among these are somebody else's from now on, who tells of them."""
+        for lane in self._failing - lanes:
+            self.up(lane)
+
 
 class _Lane:
     """One output partition: whatever waits goes out as one batch, then the next."""
@@ -212,7 +224,7 @@ class _Lane:
         builder = self._outbox.new_batch()
         for parcel in self._waiting:
             start = parcel.taken
-            parcel.taken = _append(builder, parcel.columns, start, len(parcel.columns))
+            parcel.taken = append_columns(builder, parcel.columns, start, len(parcel.columns))
             if parcel.taken > start:
                 runs.append((parcel.columns, start, parcel.taken))
             if parcel.taken < len(parcel.columns):
@@ -251,7 +263,7 @@ class _Lane:
     def _build(self, runs: Runs, *, compressed: bool = False) -> BatchBuilder:
         builder = self._outbox.new_batch(compressed=compressed)
         for columns, start, stop in runs:
-            _append(builder, columns, start, stop)
+            append_columns(builder, columns, start, stop)
         return builder
 
     async def _send(self, runs: Runs, builder: BatchBuilder, *, compressed: bool) -> None:
@@ -273,7 +285,8 @@ class _Lane:
                 return
 
 
-def _append(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> int:
+def append_columns(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> int:
+    """Append records from `start` while they fit; returns the index of the first one left out."""
     return append_records(builder, columns.keys, columns.values, columns.headers, start, stop)
 
 

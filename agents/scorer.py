@@ -7,13 +7,15 @@ For each batch, in order:
   3. results are queued for `scored`, `anomalies` and `dead-letters`
   4. when the broker has acknowledged all of them, the batch is settled
   5. Faust commits the offsets of settled batches
-A crash anywhere repeats what is not committed; anomalies repeat under the same key. Scoring goes on while
-earlier results wait for their acknowledgement, within the transport's limits.
+In exactly-once mode 3 to 5 are one Kafka transaction (transactions.py). A crash anywhere repeats what is not
+committed; anomalies repeat under the same key. Scoring goes on while earlier results wait for their
+acknowledgement, within the transport's limits.
 """
 
 import logging
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -25,12 +27,13 @@ from ..streams.packages.batchsize import measure_batch_size
 from ..streams.packages.loader import ModelPackage
 from ..streams.packages.record_size import anomaly_bytes_max
 from ..streams.scoring.pipeline import BatchResult, EventPipeline
-from ..streams.transport.app import batch_of, settle
+from ..streams.transport.app import batch_of, is_current, settle
 from ..streams.transport.schema import BatchSchema
 from . import metrics
 from .faust_app import WorkerApp, make_app
-from .outbox import Outbox, Settlement
-from .settings import Settings
+from .results import AcknowledgedResults, ResultSink
+from .settings import Guarantee, Settings
+from .transactions import TransactionalResults
 
 __all__ = ["largest_anomaly", "make_scorer"]
 
@@ -60,15 +63,16 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
         event_bytes_max=settings.event_bytes_max,
         batch_rows_max=_run_rows_max(settings, package),
     )
-    outbox = app.outbox
-    app.pauses.append(outbox.pause)
+    results = _results(app, settings)
+    app.pauses += [app.outbox.pause, results.pause]
     events = app.topic(names.events, schema=BatchSchema())
 
     @app.agent(events, name=_AGENT_NAME)
     async def score(stream: faust.StreamT) -> None:
         async for event in stream.noack().events():
-            with app.stopping_on_error():
-                _score_batch(event, pipeline, outbox, names)
+            if is_current(event):
+                with app.stopping_on_error():
+                    _score_batch(event, pipeline, results, names)
 
     @app.on_partitions_assigned.connect
     async def forget_devices(_app: faust.App, _assigned: set[TP], **_: object) -> None:
@@ -76,7 +80,8 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
         # again from its horizon. A partition that went and came back would miss what lay in between.
         pipeline.forget_devices()
 
-    app.close_with(outbox.close)
+    app.close_with(results.close)
+    app.close_with(app.outbox.close)
     return app
 
 
@@ -91,7 +96,18 @@ def _run_rows_max(settings: Settings, package: ModelPackage) -> int:
     return found.rows
 
 
-def _score_batch(event: faust.Event, pipeline: EventPipeline, outbox: Outbox, names: TopicNames) -> None:
+def _results(app: WorkerApp, settings: Settings) -> ResultSink:
+    if settings.guarantee is Guarantee.AT_LEAST_ONCE:
+        return AcknowledgedResults(app.outbox)
+    # One part is being committed while the other is scored.
+    twice = app.transport_settings.outstanding_bytes_max * 2
+    app.transport_settings = replace(app.transport_settings, outstanding_bytes_max=twice)
+    results = TransactionalResults(app)
+    app.offset_owner = results
+    return results
+
+
+def _score_batch(event: faust.Event, pipeline: EventPipeline, sink: ResultSink, names: TopicNames) -> None:
     batch = batch_of(event)
     started = time.perf_counter()
     result = pipeline.process(batch, now_ms=time.time_ns() // 1_000_000)
@@ -109,9 +125,7 @@ def _score_batch(event: faust.Event, pipeline: EventPipeline, outbox: Outbox, na
         )
         if len(columns)
     ]
-    settlement = Settlement(len(parcels), partial(_settled, event, result))
-    for topic, columns in parcels:
-        outbox.put(topic, batch.partition, columns, settlement)
+    sink.put(event, parcels, partial(_settled, event, result))
 
 
 def _settled(event: faust.Event, result: BatchResult) -> None:

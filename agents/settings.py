@@ -6,6 +6,7 @@ appear nowhere, in errors least of all.
 
 import os
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -20,7 +21,7 @@ from pydantic_settings import (
 from ..schemas.topics import TopicNames
 from .errors import SettingsError
 
-__all__ = ["PREFIX", "Settings", "load_settings"]
+__all__ = ["PREFIX", "Guarantee", "Settings", "load_settings"]
 
 PREFIX: Final = "FARSHORE_"
 
@@ -34,6 +35,13 @@ def _bootstrap(value: str) -> str:
         if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError(f"{address.strip()!r} is no host:port; give host:port[,host:port…]")
     return value
+
+
+class Guarantee(StrEnum):
+    """How often a reader of committed records sees the results of one event after a crash."""
+
+    AT_LEAST_ONCE = "at-least-once"
+    EXACTLY_ONCE = "exactly-once"
 
 
 TopicName = Annotated[str, Field(pattern=_TOPIC_NAME)]
@@ -99,12 +107,24 @@ class Settings(BaseSettings):
         description="Bytes taken from Kafka at once, and at most one of the producer's batches more.",
     )
     outstanding_bytes_max: int = Field(
-        4_194_304, ge=65_536, description="Bytes read and not settled, beyond which reading waits."
+        4_194_304,
+        ge=65_536,
+        description="Bytes read and not settled, beyond which reading waits; twice in exactly-once mode.",
     )
     onnx_threads: int = Field(
         1, ge=1, le=256, description="Threads of one model run; with more, scores may differ in the last bit."
     )
 
+    guarantee: Guarantee = Field(
+        Guarantee.AT_LEAST_ONCE,
+        description="Of the scorer: `at-least-once`, or `exactly-once` for readers of committed records.",
+    )
+    transaction_seconds_max: float = Field(
+        60.0,
+        ge=1,
+        le=900,
+        description="Exactly-once: a transaction open for longer is aborted by the broker.",
+    )
     commit_interval_seconds: float = Field(1.0, gt=0, le=60, description="Between commits of offsets.")
     kafka_session_timeout_seconds: float = Field(
         30.0, ge=1, le=600, description="Without a heartbeat for this long a worker's partitions move on."
@@ -185,6 +205,14 @@ class Settings(BaseSettings):
             raise ValueError("topic_in_sync_replicas_min is larger than topic_replication")
         if self.kafka_session_timeout_seconds > self.kafka_request_timeout_seconds:
             raise ValueError("kafka_session_timeout_seconds is larger than kafka_request_timeout_seconds")
+        if (
+            self.guarantee is Guarantee.EXACTLY_ONCE
+            and self.transaction_seconds_max >= self.kafka_max_poll_interval_seconds
+        ):
+            raise ValueError(
+                "transaction_seconds_max must be less than kafka_max_poll_interval_seconds: "
+                "a worker that the group has given up would hold back the readers of its results"
+            )
         if self.uplink_backoff_seconds_min > self.uplink_backoff_seconds_max:
             raise ValueError("uplink_backoff_seconds_min is larger than uplink_backoff_seconds_max")
         if self.policy_secret is not None and self.policy_secret_file is not None:

@@ -6,11 +6,12 @@ from typing import Final, cast
 import faust
 
 from .batch import PartitionBatch
+from .guarantee import OffsetOwner
 from .message import BatchMessage
 from .positions import ReadingWatch
 from .settings import TransportSettings
 
-__all__ = ["SERVICE_LOG", "BatchApp", "batch_of", "settle"]
+__all__ = ["SERVICE_LOG", "BatchApp", "batch_of", "is_current", "message_of", "settle"]
 
 SERVICE_LOG: Final = logging.getLogger("faust.farshore")
 """Where our Faust services tell of their starts, stops and crashes: silent together with Faust's own.
@@ -25,6 +26,8 @@ class BatchApp(faust.App):
     logger = SERVICE_LOG
     transport_settings: TransportSettings
     reading_watch: ReadingWatch
+    offset_owner: OffsetOwner | None = None
+    """Who commits offsets together with results; None: the consumer commits what is settled."""
     progress = 0
     """Grows with every batch settled, every commit and every attempt: what a worker's liveness looks at."""
 
@@ -44,12 +47,21 @@ def batch_of(event: faust.Event) -> PartitionBatch:
     return cast(PartitionBatch, event.value)
 
 
+def message_of(event: faust.Event) -> BatchMessage:
+    """The message that brought an event of a batch topic."""
+    return cast(BatchMessage, event.message)
+
+
+def is_current(event: faust.Event) -> bool:
+    """Whether its batch is still this worker's to work on; if not, it is read again by whoever it is now."""
+    return not message_of(event).handed.forgotten
+
+
 def settle(event: faust.Event) -> None:
     """Every effect of this event's batch is acknowledged: its offsets may be committed.
 
     Faust acknowledges by itself what it skips in a rebalance; without this mark such a batch, which nobody
     has worked on, would be committed.
     """
-    message = cast(BatchMessage, event.message)
-    message.settled = True
+    message_of(event).settled = True
     event.ack()

@@ -11,6 +11,9 @@ The commit protocol, in order:
 Each of revocation and assignment begins a new epoch; what was polled in an older one is never handed out, and
 what a poll brought too late is handed back by seeking, never dropped.
 
+With an `offset_owner` in the app (exactly-once) steps 3 and 4 are its: it commits together with the results,
+and nothing is handed out before the assignment is claimed (claim.py).
+
 Guarantee: while nothing may be handed out (limits reached, a rebalance under way) the group membership is
 kept alive, so a wait of any length is no silent stall. Faust's own pause would let aiokafka leave the group,
 and would keep it from joining again.
@@ -20,6 +23,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.types import TP
 from mode import Service
@@ -27,8 +31,10 @@ from mode.utils.futures import notify
 
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
+from .claim import ClaimedWatch, PartitionClaim
 from .ledger import OffsetLedger
 from .message import BatchMessage
+from .positions import ReadingWatch
 from .thread import BatchConsumerThread, Poll
 
 if TYPE_CHECKING:
@@ -54,6 +60,8 @@ class BatchConsumer(AIOKafkaConsumer):
         self._epoch = 0
         self._draining = False
         self._joined = False
+        self._owner = self._app_of_batches.offset_owner
+        self._claim = PartitionClaim(self._make_own)
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -64,6 +72,10 @@ class BatchConsumer(AIOKafkaConsumer):
         """Batches of one poll, each as one message; waits at most `timeout` seconds."""
         if not self.flow_active or self._draining:
             await self._await_flow(timeout)
+            return
+        if self._owner is not None and not self._claim.held:
+            await self._thread.keep_alive()
+            await self._claim.advance(timeout)
             return
         if not self._has_room():
             await self._await_room(timeout)
@@ -97,6 +109,7 @@ class BatchConsumer(AIOKafkaConsumer):
         return (
             self.ledger.bytes_outstanding < self._limits.outstanding_bytes_max
             and self.ledger.batches_outstanding < self._limits.outstanding_batches_max
+            and self.ledger.rows_outstanding < self._limits.outstanding_rows_max
         )
 
     async def _await_flow(self, timeout: float) -> None:
@@ -173,13 +186,31 @@ class BatchConsumer(AIOKafkaConsumer):
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         assigned = self.assignment()
         mine = {tp: offset for tp, offset in offsets.items() if tp in assigned}
-        if not mine or not await self._commit(mine):
+        if not mine:
             return False
-        self.ledger.note_committed(mine)
-        self._app_of_batches.note_progress()
-        self._committed_offset.update(mine)
-        self.app.monitor.on_tp_commit(mine)
+        if self._owner is not None:
+            return await self._owner.commit(mine)
+        if not await self._commit(mine):
+            return False
+        self.note_committed(mine)
         return True
+
+    def commits(self, offsets: Mapping[TP, int]) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        """Offsets as this consumer would commit them; for the offset owner."""
+        return self._thread.commits(offsets)
+
+    @property
+    def reading_watch(self) -> ReadingWatch:
+        """Who is asked before anything is read."""
+        watch = self._app_of_batches.reading_watch
+        return watch if self._owner is None else ClaimedWatch(watch, self._claim)
+
+    def note_committed(self, offsets: Mapping[TP, int]) -> None:
+        """Note what the broker has taken, from here or from the offset owner."""
+        self.ledger.note_committed(offsets)
+        self._app_of_batches.note_progress()
+        self._committed_offset.update(offsets)
+        self.app.monitor.on_tp_commit(offsets)
 
     # -- rebalancing
 
@@ -198,8 +229,24 @@ class BatchConsumer(AIOKafkaConsumer):
         self._epoch += 1
         self.stop_flow()
         await self._settle_and_commit(self._limits.revoke_wait_seconds_max)
+        if self._owner is not None:
+            self._claim.drop()
+            await self._owner.release()
         await super().on_partitions_revoked(revoked)
         self.ledger.forget(revoked)
+
+    def lose(self, partitions: set[TP]) -> None:
+        """The offset owner cannot go on with `partitions`: hand out nothing before a new assignment."""
+        self._epoch += 1
+        self._claim.drop()
+        self.ledger.forget(partitions)
+        self._room.set()
+        self._thread.join_again()
+
+    async def _make_own(self) -> None:
+        assert self._owner is not None
+        await self._owner.take(self.assignment())
+        await self._thread.await_stable_commits()
 
     async def drain(self) -> None:
         """Before a stop: hand out nothing more, settle what is in hand, within a bound, and commit it."""
@@ -239,6 +286,7 @@ class BatchConsumer(AIOKafkaConsumer):
         self.ledger.forget(self.assignment())
         self._room.set()
         await self._thread.rewind()
+        self._claim.want()
 
     @Service.task
     async def _watch_group(self) -> None:

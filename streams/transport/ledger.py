@@ -24,6 +24,8 @@ class Range:
     rows: int
     size_bytes: int
     done: bool = False
+    forgotten: bool = False
+    """Its partition was taken away or is read anew: whoever holds it must not work on it any more."""
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class OffsetLedger(Generic[P]):
         for partition in partitions:
             state = self._partitions.pop(partition, None)
             for handed in state.outstanding if state is not None else ():
+                handed.forgotten = True
                 if not handed.done:
                     self._release(handed)
 

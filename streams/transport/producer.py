@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Final, cast
 
+from aiokafka import AIOKafkaProducer as KafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
@@ -87,6 +88,15 @@ class BatchProducer(AIOKafkaProducer):
         if len(await producer.partitions_for(topic)) < count:
             await producer.client.force_metadata_update()
         return len(await producer.partitions_for(topic)) >= count
+
+    def new_transactional(self, transactional_id: str) -> KafkaClient:
+        """A client of its own for transactions under one id, with the same settings; not started."""
+        limits = cast(BatchApp, self.app).transport_settings
+        return KafkaClient(
+            **{**self._settings_default(), **self._settings_auth(), **self._settings_extra()},
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(limits.transaction_seconds_max * 1000),
+        )
 
     async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> "asyncio.Future[object]":
         """Queue a batch; the future is done once it is acknowledged, or fails with a KafkaError."""

@@ -24,7 +24,7 @@ from aiokafka.errors import (
     KafkaError,
     OffsetOutOfRangeError,
 )
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
 from mode import Service
@@ -34,9 +34,12 @@ from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
 from .continuity import Continuity
 from .record_reader import take_batches
+from .stable_offsets import await_stable_commits
 
 if TYPE_CHECKING:
     from faust.transport.drivers.aiokafka import Transport
+
+    from .consumer import BatchConsumer
 
 __all__ = ["BatchConsumerThread", "Poll"]
 
@@ -113,7 +116,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                     raise
                 await self.sleep(_START_RETRY_SECONDS)
             else:
-                watch = cast(BatchApp, self.app).reading_watch
+                watch = cast("BatchConsumer", self.consumer).reading_watch
                 rewind = cast(BatchApp, self.app).transport_settings.rewind_offsets
                 self._continuity = Continuity(self._ensure_consumer(), watch, rewind_offsets=rewind)
                 return
@@ -272,6 +275,19 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 fetcher._records.pop(tp, None)
         fetcher._notify(fetcher._wait_consume_future)
 
+    async def await_stable_commits(self) -> None:
+        """Returns when no transaction can change a commit of the assigned partitions any more."""
+        consumer = self._ensure_consumer()
+        await self.call_thread(await_stable_commits, consumer._coordinator, consumer.assignment())
+
+    def commits(self, offsets: Mapping[TP, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Offsets as they are committed: with the id of the topic that was read."""
+        return self._ensure_continuity().commit(offsets)
+
+    def join_again(self) -> None:
+        """Ask the group for a new assignment."""
+        self._ensure_consumer()._coordinator.request_rejoin()
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; False when a rebalance or an absent broker prevented it. The next commit covers it."""
         consumer = self._ensure_consumer()
@@ -279,7 +295,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         try:
             # aiokafka tries until a coordinator answers, however long that takes.
             async with asyncio.timeout(limit):
-                await consumer.commit(self._ensure_continuity().commit(offsets))
+                await consumer.commit(self.commits(offsets))
         except (CommitFailedError, ConsumerStoppedError, IllegalStateError, TimeoutError):
             return False
         except KafkaError as error:

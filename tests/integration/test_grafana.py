@@ -174,6 +174,7 @@ def be_active(stop: threading.Event) -> None:
         metrics.STORE_RETIRED.inc(3)
         metrics.GAPS.labels("events", GapReason.RETENTION.value).inc()
         metrics.RECORDS_LOST.labels("events", GapReason.RETENTION.value).inc(30)
+        metrics.TRANSACTIONS.labels("committed").inc()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,170 @@
+"""Exactly-once beside at-least-once, in turn, in one run: throughput, and latency at a steady rate.
+
+    python benchmarks/guarantee.py [--events N] [--runs N] [--rate N] [--seconds N]
+
+Throughput is the job of `run.py`. Latency is from a producer's clock to a reader of committed records of
+`scored`, both in this process; events come at `--rate` for `--seconds`. Prints a table, the ratio of the
+throughputs and the added 99th percentile. Only ratios of one run mean anything.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import orjson
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from job import FEATURES, PARTITIONS, make_package
+from run import CONTENDERS, HERE, fill, make_topic, run_once
+
+from farshore.local.broker import BrokerSettings, bootstrap_or_embedded
+
+MODES = ("at-least-once", "exactly-once")
+TICKS_A_SECOND = 100
+WARM_UP_SECONDS = 3.0
+SILENCE_SECONDS_MAX = 60.0
+MESSAGE_BYTES_MAX = 1_048_588
+
+
+async def make_input(bootstrap: str, topic: str) -> None:
+    """With Kafka's own limit on messages: the results of the largest event must fit the output's."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    config = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+    await admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
+    await admin.close()
+
+
+async def send_steadily(bootstrap: str, topic: str, rate: int, seconds: float) -> None:
+    """`rate` events a second, stamped with the time of their sending."""
+    each = max(1, rate // TICKS_A_SECOND)
+    rows = np.random.default_rng(1).normal(size=(each, len(FEATURES))).round(4).tolist()
+    readings = [dict(zip(FEATURES, row, strict=True)) for row in rows]
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0, max_batch_size=1 << 18)
+    await producer.start()
+    started = time.monotonic()
+    for tick in range(int(seconds * TICKS_A_SECOND)):
+        await asyncio.sleep(max(0.0, started + tick / TICKS_A_SECOND - time.monotonic()))
+        now_ms = time.time_ns() // 1_000_000
+        batches = [producer.create_batch() for _ in range(PARTITIONS)]
+        for index, values in enumerate(readings):
+            value = orjson.dumps({"device": f"pump-{index}", "time": now_ms, "readings": values})
+            batches[index % PARTITIONS].append(timestamp=None, key=None, value=value)
+        for part, batch in enumerate(batches):
+            if batch.record_count():
+                await producer.send_batch(batch, topic, partition=part)
+    await producer.flush()
+    await producer.stop()
+
+
+async def latencies_ms(bootstrap: str, topic: str, first_ms: list[int], count: int) -> list[float]:
+    """Of `count` results whose events are not older than `first_ms[0]`, once that is known."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        fetch_max_wait_ms=5,
+    )
+    await consumer.start()
+    consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+    found: list[float] = []
+    seen, heard_at = 0, time.monotonic()
+    while seen < count and time.monotonic() - heard_at < SILENCE_SECONDS_MAX:
+        for records in (await consumer.getmany(timeout_ms=200)).values():
+            now_ms = time.time_ns() / 1e6
+            heard_at = time.monotonic()
+            seen += len(records)
+            times = [orjson.loads(record.value)["time"] for record in records]
+            found += [now_ms - sent_ms for sent_ms in times if first_ms and sent_ms >= first_ms[0]]
+    await consumer.stop()
+    return found
+
+
+async def latency_run(bootstrap: str, mode: str, package: Path, rate: int, seconds: float) -> list[float]:
+    """A worker of its own on topics of its own; what comes in the first seconds is warm-up."""
+    topic = f"bench.{time.time_ns()}"
+    await make_input(bootstrap, f"{topic}.in")
+    await make_topic(bootstrap, f"{topic}.out")
+    count = max(1, rate // TICKS_A_SECOND) * int((seconds + WARM_UP_SECONDS) * TICKS_A_SECOND)
+    task = {"BOOTSTRAP": bootstrap, "IN_TOPIC": f"{topic}.in", "OUT_TOPIC": f"{topic}.out"}
+    more = {"PACKAGE": str(package), "N": str(count), "FARSHORE_GUARANTEE": mode, "OMP_NUM_THREADS": "1"}
+    worker = subprocess.Popen(  # noqa: ASYNC220  it outlives this call's first await
+        [sys.executable, CONTENDERS[0].program],
+        cwd=HERE,
+        env=os.environ | task | more,
+        stdout=subprocess.DEVNULL,
+    )
+    first_ms: list[int] = []
+    try:
+        reading = asyncio.create_task(latencies_ms(bootstrap, f"{topic}.out", first_ms, count))
+        await asyncio.sleep(WARM_UP_SECONDS)
+        sending = asyncio.create_task(
+            send_steadily(bootstrap, f"{topic}.in", rate, seconds + WARM_UP_SECONDS)
+        )
+        await asyncio.sleep(WARM_UP_SECONDS)
+        first_ms.append(time.time_ns() // 1_000_000)
+        await sending
+        return await reading
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=600_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=2_000)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    options = parser.parse_args()
+    rates: dict[str, list[float]] = {mode: [] for mode in MODES}
+    cpu_rates: dict[str, list[float]] = {mode: [] for mode in MODES}
+    waits: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        bootstrap_or_embedded(BrokerSettings(heap_mb=1024), print) as bootstrap,
+    ):
+        package = make_package(Path(scratch) / "package")
+        in_topic = f"bench.{time.time_ns()}.in"
+        uvloop.run(make_input(bootstrap, in_topic))
+        uvloop.run(fill(bootstrap, in_topic, options.events))
+        for _ in range(options.runs):
+            # In turn, so that a drift of the machine touches both.
+            for mode in MODES:
+                os.environ["FARSHORE_GUARANTEE"] = mode
+                result = run_once(CONTENDERS[0], bootstrap, in_topic, package, options.events)
+                assert result.results_distinct == result.events
+                rates[mode].append(result.events_per_second)
+                cpu_rates[mode].append(result.events_per_cpu_second)
+                found = uvloop.run(latency_run(bootstrap, mode, package, options.rate, options.seconds))
+                p50, p99 = np.percentile(found, [50, 99]).tolist()
+                waits[mode].append((p50, p99))
+                print(
+                    f"{mode}: {result.events_per_second:,.0f} events/s, "
+                    f"{options.rate:,} a second: p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+                    flush=True,
+                )
+    print("\n| guarantee | events/s | events per CPU second | p50 ms | p99 ms |")
+    print("| --- | --- | --- | --- | --- |")
+    median = statistics.median
+    for mode in MODES:
+        p50, p99 = (median(values) for values in zip(*waits[mode], strict=True))
+        speeds = f"{median(rates[mode]):,.0f} | {median(cpu_rates[mode]):,.0f}"
+        print(f"| {mode} | {speeds} | {p50:.1f} | {p99:.1f} |")
+    low, high = MODES
+    added = median(wait[1] for wait in waits[high]) - median(wait[1] for wait in waits[low])
+    print(f"\nratio {median(rates[high]) / median(rates[low]):.2f}, added p99 {added:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
