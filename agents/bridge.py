@@ -1,14 +1,18 @@
 """The bridge agent: anomalies from the store to Event Hubs, settled one by one in `deliveries`.
 
 For each batch of one partition, in order:
-  1. Faust hands the agent the records; tombstones and damaged records never reach the link
-  2. what may leave of each anomaly is packed into events, as many a batch as the link takes
-  3. each batch is sent until the service acknowledges it, however long that takes
-  4. its outcomes are written to `deliveries`
-  5. when the broker has acknowledged those, the batch is settled and Faust commits its offsets
-A crash between 3 and 5 sends again what was not committed, under the same ids. One agent sends one batch at
-a time, so events of a device, which share a partition, arrive in order. While the uplink is away the agent
-waits; the transport keeps the group membership and holds a bounded number of records in memory.
+  1. Faust hands the agent the records, which go to the partition's lane
+  2. what `deliveries` holds of the partition is known; settled ones, tombstones and damaged records never
+     reach the link
+  3. what may leave of each anomaly is packed into events, as many a batch as the link takes
+  4. each batch is sent until the service acknowledges it, however long that takes
+  5. its outcomes are written to `deliveries`; the lane sends one batch more before they are acknowledged
+  there
+  6. when all outcomes are, the records are settled and Faust commits their offsets
+A crash between 4 and 5 sends again what was under way, under the same ids: two hub batches a lane at most.
+One lane sends one batch at a time, so events of a device, which share a partition, arrive in order. While
+the uplink is away the lanes wait; the transport keeps the group membership and holds a bounded number of
+records in memory.
 """
 
 from collections.abc import Sequence
@@ -16,69 +20,88 @@ from functools import partial
 from typing import Final
 
 import faust
+from faust.types import TP
 
 from ..streams.delivery.breaker import BackoffLimits
 from ..streams.transport.app import batch_of, settle
+from ..streams.transport.batch import PartitionBatch
+from ..streams.transport.consumer import BatchConsumer
 from ..streams.transport.schema import BatchSchema
 from . import metrics
-from .errors import SettingsError
 from .faust_app import WorkerApp, make_app
+from .hub_access import hub_access
+from .hub_event import EventEncoder
 from .lag_reader import PartitionLag
+from .lanes import Lanes
+from .leaving import leaving_of
 from .outbox import Outbox, Settlement
-from .sender import Outcomes, Sender
+from .outcome_writer import OutcomeWriter
+from .sender import Outcomes, Sender, SenderLimits
 from .settings import Settings
+from .settled_ids import SettledIds
 from .uplink import EventHubUplink, UplinkLimits
 
 __all__ = ["make_bridge"]
 
 _AGENT_NAME: Final = "bridge"
 
-# About one batch of the link: what a crash in mid-delivery sends again.
 _POLL_ROWS_MAX: Final = 2_000
 
 
 def make_bridge(settings: Settings) -> WorkerApp:
     """A Faust app with one agent that brings the anomalies topic to Event Hubs."""
-    if settings.eventhub_connection_string is None:
-        raise SettingsError(
-            "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
-        )
-    app = make_app(settings, group=settings.bridge_group, poll_rows_max=_POLL_ROWS_MAX)
-    names = settings.topics
     uplink = EventHubUplink(
-        settings.eventhub_connection_string.get_secret_value(),
-        settings.eventhub_name,
+        hub_access(settings),
         UplinkLimits(settings.uplink_connect_seconds_max, settings.uplink_send_seconds_max),
     )
-    sender = Sender(
-        uplink,
-        BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
-    )
+    app = make_app(settings, group=settings.bridge_group, poll_rows_max=_POLL_ROWS_MAX)
+    names = settings.topics
+    sender = Sender(uplink, EventEncoder(f"/farshore/{settings.site}"), _sender_limits(settings))
     outbox = Outbox(lambda: app.producer, app.stop_on_error)
-    anomalies = app.topic(names.anomalies, schema=BatchSchema())
+    settled = SettledIds(settings.kafka_bootstrap, names.deliveries)
 
-    @app.agent(anomalies, name=_AGENT_NAME)
+    async def deliver(event: faust.Event) -> None:
+        batch = batch_of(event)
+        await settled.know(batch, event.message.generation_id)
+        _forget_committed(app, settled, batch)
+        settlement = Settlement(1, partial(settle, event))
+        writer = OutcomeWriter(outbox, names.deliveries, batch.partition, settlement)
+        outcomes = Outcomes(partial(settled.add, batch.partition), writer.write)
+        await sender.deliver(batch.partition, leaving_of(batch, settled, outcomes), outcomes)
+        await outcomes.flush()
+        settlement.parcel_done()
+
+    lanes = Lanes(app, deliver)
+
+    @app.agent(app.topic(names.anomalies, schema=BatchSchema()), name=_AGENT_NAME)
     async def bridge(stream: faust.StreamT) -> None:
         async for event in stream.noack().events():
-            with app.stopping_on_error():
-                batch = batch_of(event)
-                outcomes = await sender.deliver(batch)
-                settlement = Settlement(1 if len(outcomes) else 0, partial(_settled, event, outcomes))
-                if len(outcomes):
-                    outbox.put(names.deliveries, batch.partition, outcomes.columns, settlement)
+            lanes.put(event)
 
     app.lag_listeners.append(partial(_note_waiting, settings.bridge_group))
-    app.close_with(uplink.discard)
+    app.close_with(lanes.close)
+    app.close_with(uplink.close)
     app.close_with(outbox.close)
     return app
+
+
+def _sender_limits(settings: Settings) -> SenderLimits:
+    return SenderLimits(
+        BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
+        settings.uplink_batches_max,
+        settings.uplink_kbits_per_second_max,
+        settings.uplink_events_per_second_max,
+    )
+
+
+def _forget_committed(app: WorkerApp, settled: SettledIds, batch: PartitionBatch) -> None:
+    consumer = app.consumer
+    assert isinstance(consumer, BatchConsumer)
+    committed = consumer.ledger.committed(TP(batch.topic, batch.partition))
+    if committed is not None:
+        settled.forget_below(batch.partition, committed)
 
 
 def _note_waiting(group: str, lags: Sequence[PartitionLag]) -> None:
     """What the bridge has not committed waits; what was settled since counts a little longer."""
     metrics.ANOMALIES_WAITING.set(sum(entry.lag.records for entry in lags if entry.group == group))
-
-
-def _settled(event: faust.Event, outcomes: Outcomes) -> None:
-    settle(event)
-    for outcome, count in outcomes.counts.items():
-        metrics.DELIVERIES.labels(outcome.value).inc(count)

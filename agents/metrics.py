@@ -14,8 +14,11 @@ __all__ = [
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
     "EVENTS",
+    "REPEATS_AVOIDED",
     "SCORING_SECONDS",
     "UPLINK_ATTEMPTS",
+    "UPLINK_BYTES",
+    "UPLINK_SEND_SECONDS",
     "UPLINK_STATE",
     "WORKER_REGISTRY",
     "serve_as_bridge",
@@ -59,12 +62,29 @@ UPLINK_STATE: Final = Gauge(
     "farshore_uplink_state", "The uplink's breaker: 0 offline, 1 probing, 2 throttled, 3 online."
 )
 UPLINK_ATTEMPTS: Final = Counter("farshore_uplink_attempts", "Sends to Event Hubs by result.", ["result"])
+UPLINK_BYTES: Final = Counter("farshore_uplink_bytes", "Bytes of batches that Event Hubs acknowledged.")
+UPLINK_SEND_SECONDS: Final = Histogram(
+    "farshore_uplink_send_seconds",
+    "Seconds from sending a batch to its acknowledgement.",
+    buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+REPEATS_AVOIDED: Final = Counter(
+    "farshore_repeats_avoided", "Anomalies read once more that were settled already and not sent again."
+)
 DELIVERIES: Final = Counter(
     "farshore_deliveries", "Anomalies settled by the bridge, by outcome.", ["outcome"]
 )
 ANOMALIES_WAITING: Final = Gauge("farshore_anomalies_waiting", "Anomalies in the store without an outcome.")
 
-_OF_THE_BRIDGE: Final = (UPLINK_STATE, UPLINK_ATTEMPTS, DELIVERIES, ANOMALIES_WAITING)
+_OF_THE_BRIDGE: Final = (
+    UPLINK_STATE,
+    UPLINK_ATTEMPTS,
+    UPLINK_BYTES,
+    UPLINK_SEND_SECONDS,
+    REPEATS_AVOIDED,
+    DELIVERIES,
+    ANOMALIES_WAITING,
+)
 _OF_THE_SCORER: Final = (EVENTS, ANOMALIES, BATCH_ROWS, SCORING_SECONDS)
 
 

@@ -1,8 +1,10 @@
 """Sends anomalies through the uplink and the breaker until each has an outcome.
 
-Guarantees: `deliver` returns only when every anomaly of the batch is acknowledged or set aside; they are sent
-in the order of the batch, one hub batch at a time; an anomaly that the link never takes is set aside with the
-reason, and the rest goes on.
+Guarantees: `deliver` returns only when every anomaly given to it is acknowledged or set aside; those of one
+call are sent in order, one hub batch at a time; several calls, for several lanes, have at most
+`batches_max` batches under way together, which is all that a lost acknowledgement or a crash can repeat;
+while the link is not known to be good, one of them tries it and the others wait; an anomaly that the link
+never takes is cut down or set aside with the reason, and the rest goes on.
 """
 
 import asyncio
@@ -10,136 +12,207 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from ..schemas.records import DeliveryRecord, Outcome
 from ..streams.delivery.breaker import BackoffLimits, Breaker, UplinkState
-from ..streams.delivery.departure import DamagedAnomalyError, departure_of
+from ..streams.delivery.cutting import cut_down
+from ..streams.delivery.pace import BatchSize, Pace
 from ..streams.scoring.codec import encode
 from ..streams.scoring.pipeline import Columns
-from ..streams.transport.batch import PartitionBatch
 from . import metrics
-from .uplink import (
-    EventHubUplink,
-    UplinkBusyError,
-    UplinkLostError,
-    UplinkTooLargeError,
-    append,
-)
+from .hub_event import EventEncoder
+from .uplink import EventHubUplink, HubBatch
+from .uplink_errors import UplinkBusyError, UplinkLostError, UplinkSilentError, UplinkTooLargeError
 
-__all__ = ["Outcomes", "Sender"]
+__all__ = ["Anomaly", "Outcomes", "Sender", "SenderLimits"]
 
 log = logging.getLogger(__name__)
 
+_TOO_LARGE = "larger than the link takes"
+
+
+@dataclass(slots=True)
+class Anomaly:
+    """What leaves of one anomaly, and where it stands in its partition of the store."""
+
+    key: bytes
+    offset: int
+    body: bytes
+    cut: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
-class _Anomaly:
-    key: bytes
-    body: bytes
+class SenderLimits:
+    """How hard the link may be used; None is no cap."""
+
+    backoff: BackoffLimits = field(default_factory=BackoffLimits)
+    batches_max: int = 4
+    kbits_per_second_max: float | None = None
+    events_per_second_max: float | None = None
 
 
 class Outcomes:
-    """What became of a batch's anomalies, ready for `deliveries`."""
+    """What became of anomalies, ready for `deliveries`.
 
-    def __init__(self) -> None:
+    `on_settled` hears of each, by offset and key. `flush` is called after each hub batch to take what there
+    is.
+    """
+
+    def __init__(
+        self,
+        on_settled: Callable[[int, bytes], None] = lambda _offset, _key: None,
+        flush: Callable[["Outcomes"], Awaitable[None]] | None = None,
+    ) -> None:
         self.columns = Columns()
         self.counts: Counter[Outcome] = Counter()
+        self._on_settled = on_settled
+        self._flush = flush
 
     def __len__(self) -> int:
         return len(self.columns)
 
-    def add(self, keys: Iterable[bytes], outcome: Outcome, batch: str | None, detail: str | None) -> None:
-        """Note the outcome of each anomaly in `keys`."""
-        now_ms = time.time_ns() // 1_000_000
-        for key in keys:
-            record = DeliveryRecord(
-                id=key.decode(errors="replace"),
-                outcome=outcome.value,
-                batch=batch,
-                time=now_ms,
-                detail=detail,
-            )
-            self.columns.keys.append(key)
-            self.columns.values.append(encode(record))
-            self.counts[outcome] += 1
+    def add(self, key: bytes, offset: int, outcome: Outcome, batch: str | None, detail: str | None) -> None:
+        """Note one anomaly's outcome."""
+        record = DeliveryRecord(
+            id=key.decode(errors="replace"),
+            outcome=outcome.value,
+            batch=batch,
+            time=time.time_ns() // 1_000_000,
+            detail=detail,
+            offset=offset,
+        )
+        self.columns.keys.append(key)
+        self.columns.values.append(encode(record))
+        self.counts[outcome] += 1
+        self._on_settled(offset, key)
+
+    def take(self) -> tuple[Columns, Counter[Outcome]]:
+        """What was noted since the last time."""
+        taken = self.columns, self.counts
+        self.columns, self.counts = Columns(), Counter()
+        return taken
+
+    async def flush(self) -> None:
+        """Pass on what there is."""
+        if self._flush is not None and len(self):
+            await self._flush(self)
 
 
 class Sender:
-    """Sends batches through the breaker until they are acknowledged."""
+    """Sends through the breaker until there is an outcome. One for a bridge, used by all its lanes."""
 
-    def __init__(self, uplink: EventHubUplink, limits: BackoffLimits) -> None:
+    def __init__(self, uplink: EventHubUplink, encoder: EventEncoder, limits: SenderLimits) -> None:
         self._uplink = uplink
-        self.breaker = Breaker(limits, clock=time.monotonic, on_change=_ChangeLog())
+        self._encoder = encoder
+        self.breaker = Breaker(limits.backoff, clock=time.monotonic, on_change=_ChangeLog())
+        self._pace = Pace(
+            limits.kbits_per_second_max,
+            limits.events_per_second_max,
+            senders=limits.batches_max,
+            clock=time.monotonic,
+        )
+        self._size = BatchSize(uplink.limits.send_seconds_max)
+        self._slots = asyncio.Semaphore(limits.batches_max)
+        self._probing = asyncio.Lock()
         metrics.UPLINK_STATE.set(self.breaker.state.number)
 
-    async def deliver(self, batch: PartitionBatch) -> Outcomes:
-        """Everything in `batch` to an outcome; returns only then."""
-        outcomes = Outcomes()
-        waiting = _anomalies_in(batch, outcomes)
-        while waiting:
-            waiting = waiting[await self._send_some(waiting, batch.partition, outcomes) :]
-        return outcomes
+    async def deliver(self, lane: int, anomalies: Sequence[Anomaly], outcomes: Outcomes) -> None:
+        """All of `anomalies` to an outcome; returns only then."""
+        sent = 0
+        while sent < len(anomalies):
+            sent += await self._send_some(anomalies, sent, lane, outcomes)
+            await outcomes.flush()
 
-    async def _send_some(self, waiting: list[_Anomaly], lane: int, outcomes: Outcomes) -> int:
-        """Send as many as fit one batch; returns how many of `waiting` are settled."""
-        limit = len(waiting)
+    async def _send_some(
+        self, anomalies: Sequence[Anomaly], start: int, lane: int, outcomes: Outcomes
+    ) -> int:
+        """Send as many from `start` as fit one batch; returns how many are settled."""
+        limit = min(len(anomalies) - start, self._pace.batch_events_max or len(anomalies))
         while True:
-            await self._await_turn()
-            count = 0
-            try:
-                await self._uplink.connect()
-                packed = self._uplink.new_batch(lane)
-                while count < limit and append(packed, waiting[count].body):
-                    count += 1
-                if count == 0:
-                    return _set_aside(waiting[0], outcomes, "larger than the link takes")
-                await self._uplink.send(packed)
-            except UplinkBusyError as busy:
-                self._note("busy")
-                self.breaker.busy(str(busy))
-            except UplinkTooLargeError as too_large:
-                self._note("too-large")
-                if count == 1:
-                    return _set_aside(waiting[0], outcomes, str(too_large))
-                if count == 0:
-                    # Refused before anything was sent, so of no anomaly's size: another failure of the link.
-                    self.breaker.failed(str(too_large))
+            async with self._turn() as attempt:
+                count = 0
+                try:
+                    await self._uplink.connect(lane)
+                    batch = self._uplink.new_batch(lane, self._batch_bytes_max())
+                    count = self._fill(batch, anomalies, start, limit)
+                    if count == 0:
+                        return self._cut_or_set_aside(anomalies[start], outcomes, _TOO_LARGE)
+                    await self._send(batch)
+                except UplinkBusyError as busy:
+                    self._note("busy")
+                    self.breaker.busy(str(busy), attempt)
+                except UplinkTooLargeError as too_large:
+                    self._note("too-large")
+                    if count == 1:
+                        return self._cut_or_set_aside(anomalies[start], outcomes, str(too_large))
+                    if count == 0:
+                        # Refused before anything was sent, so of no anomaly's size: another failure.
+                        self.breaker.failed(str(too_large), attempt)
+                    else:
+                        limit = count // 2
+                except UplinkLostError as lost:
+                    self._note("lost")
+                    if isinstance(lost, UplinkSilentError) and count:
+                        self._size.not_carried()
+                    self.breaker.failed(str(lost), attempt)
                 else:
-                    limit = count // 2
-            except UplinkLostError as lost:
-                self._note("lost")
-                self.breaker.failed(str(lost))
-            else:
-                self._note("acknowledged")
-                self.breaker.succeeded()
-                keys = (anomaly.key for anomaly in waiting[:count])
-                outcomes.add(keys, Outcome.ACKNOWLEDGED, uuid.uuid4().hex, None)
-                return count
+                    self._note("acknowledged")
+                    self.breaker.succeeded(attempt)
+                    name = uuid.uuid4().hex
+                    for anomaly in anomalies[start : start + count]:
+                        outcomes.add(anomaly.key, anomaly.offset, Outcome.ACKNOWLEDGED, name, anomaly.cut)
+                    return count
 
-    async def _await_turn(self) -> None:
-        await asyncio.sleep(self.breaker.wait_seconds())
-        self.breaker.attempting()
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[int]:
+        """Wait for leave to make one attempt: of the breaker, of the caps, of those under way."""
+        while True:
+            await asyncio.sleep(max(self.breaker.wait_seconds(), self._pace.wait_seconds()))
+            side_by_side = self.breaker.ready
+            async with self._slots if side_by_side else self._probing:
+                if self.breaker.ready is not side_by_side or self.breaker.wait_seconds() > 0:
+                    continue  # the link has become another one meanwhile
+                yield self.breaker.attempting()
+                return
+
+    def _batch_bytes_max(self) -> int:
+        cap = self._pace.batch_bytes_max
+        return self._size.bytes_max if cap is None else min(self._size.bytes_max, cap)
+
+    def _fill(self, batch: HubBatch, anomalies: Sequence[Anomaly], start: int, limit: int) -> int:
+        self._size.fit(batch.link_bytes_max)
+        encode_event = self._encoder.encode
+        count = 0
+        while count < limit:
+            anomaly = anomalies[start + count]
+            if not batch.append(encode_event(anomaly.key, anomaly.body)):
+                break
+            count += 1
+        return count
+
+    async def _send(self, batch: HubBatch) -> None:
+        self._pace.charge(len(batch), batch.size_bytes)
+        began = time.monotonic()
+        await self._uplink.send(batch)
+        seconds = time.monotonic() - began
+        self._size.carried(batch.size_bytes, seconds)
+        metrics.UPLINK_BYTES.inc(batch.size_bytes)
+        metrics.UPLINK_SEND_SECONDS.observe(seconds)
+
+    def _cut_or_set_aside(self, anomaly: Anomaly, outcomes: Outcomes, reason: str) -> int:
+        """Make it smaller, to be tried again (0), or settle it (1)."""
+        smaller = cut_down(anomaly.body)
+        if smaller is None:
+            outcomes.add(anomaly.key, anomaly.offset, Outcome.SET_ASIDE, None, reason)
+            return 1
+        anomaly.body, anomaly.cut = smaller
+        return 0
 
     def _note(self, result: str) -> None:
         metrics.UPLINK_ATTEMPTS.labels(result).inc()
-
-
-def _anomalies_in(batch: PartitionBatch, outcomes: Outcomes) -> list[_Anomaly]:
-    found = []
-    for key, value in zip(batch.keys, batch.values, strict=True):
-        if key is None or value is None:
-            continue  # a tombstone: its delivery was settled long ago
-        try:
-            found.append(_Anomaly(key, departure_of(value)))
-        except DamagedAnomalyError as error:
-            outcomes.add([key], Outcome.SET_ASIDE, None, str(error))
-    return found
-
-
-def _set_aside(anomaly: _Anomaly, outcomes: Outcomes, detail: str) -> int:
-    outcomes.add([anomaly.key], Outcome.SET_ASIDE, None, detail)
-    return 1
 
 
 class _ChangeLog:

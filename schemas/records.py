@@ -78,10 +78,14 @@ class Outcome(StrEnum):
 
 
 class DeliveryRecord(TypedDict):
-    """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it."""
+    """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it.
+
+    `offset` is where the anomaly stood, in the same partition of `anomalies`; null where nobody knew.
+    """
 
     id: str
     outcome: str
     batch: str | None
     time: int
     detail: str | None
+    offset: int | None

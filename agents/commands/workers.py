@@ -13,6 +13,7 @@ from ...streams.packages.loader import load_package
 from .. import metrics
 from ..bridge import make_bridge
 from ..errors import SettingsError
+from ..hub_access import hub_access
 from ..scorer import make_scorer
 from ..settings import Settings, load_settings
 from ..worker import run_worker
@@ -46,10 +47,7 @@ def score(
 def bridge(config: ConfigOption = None) -> None:
     """Bring anomalies to Event Hubs until a signal ends it."""
     settings = load_settings(config)
-    if settings.eventhub_connection_string is None:
-        raise SettingsError(
-            "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
-        )
+    hub_access(settings)  # what is wrong with it is told at once, before a broker is waited for
     metrics.serve_as_bridge()
     raise typer.Exit(run_worker(settings, lambda: make_bridge(settings)))
 
