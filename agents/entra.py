@@ -31,11 +31,12 @@ class EntraCredential:
         self._retired: list[Any] = []
 
     @property
-    def hosts_of_authority(self) -> tuple[str, ...]:
-        """The login's host; a managed identity asks an address of the machine itself."""
+    def authority(self) -> str | None:
+        """The login's URL; a managed identity asks an address of the machine itself."""
         if self._settings.eventhub_credential == "managed-identity":
-            return ()
-        return (os.environ.get("AZURE_AUTHORITY_HOST", _AUTHORITY).removeprefix("https://").strip("/"),)
+            return None
+        host = os.environ.get("AZURE_AUTHORITY_HOST", _AUTHORITY)
+        return host if "://" in host else "https://" + host
 
     def client(
         self, kind: type[EventHubProducerClient], options: Mapping[str, Any]
@@ -84,7 +85,12 @@ class EntraCredential:
                 f"{PREFIX}EVENTHUB_CREDENTIAL needs azure-identity; install farshore[cloud]"
             ) from None
         settings = self._settings
-        outside = {"proxies": {"https": self._proxy}} if self._proxy is not None else {}
+        outside: dict[str, Any] = {}
+        if self._proxy is not None:
+            outside["proxies"] = {"https": self._proxy}
+        # The public login has a public certificate; the library would trust this file alone.
+        if settings.eventhub_ca_file is not None and "AZURE_AUTHORITY_HOST" in os.environ:
+            outside["connection_verify"] = str(settings.eventhub_ca_file)
         try:
             match settings.eventhub_credential:
                 case "managed-identity":

@@ -50,8 +50,8 @@ class _Credentials(Protocol):
         """The namespace's host name, with a port where it has one."""
 
     @property
-    def hosts_of_authority(self) -> tuple[str, ...]:
-        """Whom credentials are fetched from, if anybody."""
+    def authority(self) -> str | None:
+        """The URL that credentials are fetched from, if any."""
 
     def has_changed(self) -> bool:
         """Whether a file has another secret than the last client."""
@@ -79,7 +79,8 @@ class HubAccess:
         if self._proxy is not None:
             return (_address(self._proxy, _HTTPS_PORT),)
         own = _address("sb://" + (self._endpoint or self._credentials.host), _AMQPS_PORT)
-        return (own, *((host, _HTTPS_PORT) for host in self._credentials.hosts_of_authority))
+        authority = self._credentials.authority
+        return (own,) if authority is None else (own, _address(authority, _HTTPS_PORT))
 
     def new_client(self, kind: type[EventHubProducerClient]) -> EventHubProducerClient:
         """A client that has not connected yet; raises UplinkConfigError."""
@@ -191,7 +192,7 @@ def _credentials(settings: Settings, proxy: str | None) -> _Credentials:
 class _ConnectionString:
     """Given as a setting, or in a file."""
 
-    hosts_of_authority = ()
+    authority = None
 
     def __init__(self, text: str | None, hub: str | None, file: Path | None = None) -> None:
         self._hub = hub
@@ -229,7 +230,7 @@ class _ConnectionString:
 class _SasTokenFile:
     """A token that somebody else makes and renews, in a file."""
 
-    hosts_of_authority = ()
+    authority = None
 
     def __init__(self, file: Path, namespace: str, hub: str) -> None:
         self._file = file

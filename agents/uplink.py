@@ -23,6 +23,7 @@ from azure.eventhub import EventDataBatch
 from azure.eventhub.aio import EventHubProducerClient
 from azure.eventhub.exceptions import EventHubError, OperationTimeoutError
 
+from .errors import UplinkConfigError
 from .hub_access import HubAccess
 from .names import NameLookup, NameUnknownError
 from .uplink_errors import UplinkBusyError, UplinkLostError, UplinkSilentError, UplinkTooLargeError
@@ -46,6 +47,8 @@ _ANSWER_MARGIN: Final = 0.9
 # "server-busy" and "message-size-exceeded" as the SDK shortens AMQP's conditions.
 _BUSY: Final = "server-busy"
 _TOO_LARGE: Final = "message-size-exceeded"
+
+_VAGUE: Final = frozenset({"", "socket-error", "client-error", "unknown-error"})
 
 # What an event adds to a batch beside its own bytes: its data section's head.
 _HEAD_SHORT_BYTES: Final = 5
@@ -221,7 +224,11 @@ class EventHubUplink:
                 ) from None
 
     async def _new_link(self) -> _Link:
-        client = self._access.new_client(_SingleTryClient)
+        try:
+            client = self._access.new_client(_SingleTryClient)
+        except UplinkConfigError as error:
+            # It was good at the start; a file that is being replaced will be good again.
+            raise UplinkLostError(str(error)) from None
         try:
             properties = await self._bounded(
                 client.get_eventhub_properties(), self._limits.connect_seconds_max
@@ -299,8 +306,10 @@ def _translated(error: EventHubError) -> Exception:
 
 def _told(error: Exception, condition: str) -> str:
     """One short line; a message of the SDK may hold the address, never the key or the token."""
-    lines = (condition or str(getattr(error, "message", "") or error)).splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
+    lines = str(getattr(error, "message", "") or error).splitlines()
+    text = lines[0] if lines else ""
+    # A socket's error says why in its text, an answer of the service in its condition.
+    return f"{type(error).__name__}: {condition if condition not in _VAGUE else text}"[:300]
 
 
 async def _end(task: "asyncio.Task[Any] | asyncio.Future[Any]") -> None:  # any call of the SDK
