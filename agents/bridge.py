@@ -54,7 +54,12 @@ def make_bridge(settings: Settings) -> WorkerApp:
         hub_access(settings),
         UplinkLimits(settings.uplink_connect_seconds_max, settings.uplink_send_seconds_max),
     )
-    app = make_app(settings, group=settings.bridge_group, poll_rows_max=_POLL_ROWS_MAX)
+    app = make_app(
+        settings,
+        group=settings.bridge_group,
+        poll_rows_max=_POLL_ROWS_MAX,
+        outstanding_bytes_max=settings.bridge_outstanding_bytes_max,
+    )
     names = settings.topics
     sender = Sender(uplink, EventEncoder(f"/farshore/{settings.site}"), _sender_limits(settings))
     outbox = Outbox(lambda: app.producer, app.stop_on_error)

@@ -91,7 +91,13 @@ class WorkerApp(BatchApp):
         await super().on_stop()
 
 
-def make_app(settings: Settings, *, group: str, poll_rows_max: int = POLL_ROWS_MAX) -> WorkerApp:
+def make_app(
+    settings: Settings,
+    *,
+    group: str,
+    poll_rows_max: int = POLL_ROWS_MAX,
+    outstanding_bytes_max: int | None = None,
+) -> WorkerApp:
     """An app that reads committed records in `group`; topics are made and checked by `admin.py` alone."""
     session_seconds = settings.kafka_session_timeout_seconds
     app = WorkerApp(
@@ -113,7 +119,7 @@ def make_app(settings: Settings, *, group: str, poll_rows_max: int = POLL_ROWS_M
     app.transport_settings = TransportSettings(
         isolation_level="read_committed",
         poll_rows_max=poll_rows_max,
-        outstanding_bytes_max=settings.outstanding_bytes_max,
+        outstanding_bytes_max=outstanding_bytes_max or settings.outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
     )
     return app

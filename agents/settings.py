@@ -171,6 +171,9 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3_600, description="Longest wait between attempts while the uplink is away."
     )
 
+    bridge_outstanding_bytes_max: int = Field(
+        16_777_216, ge=65_536, description="The same for the bridge, whose link may be far away."
+    )
     uplink_batches_max: int = Field(
         4,
         ge=1,

@@ -10,6 +10,7 @@ is sent. That this goes unseen has a chance of 1 in 65,535, once for each time t
 """
 
 from array import array
+from collections import OrderedDict
 from typing import Final
 from zlib import crc32
 
@@ -61,7 +62,8 @@ class RecentIds:
 
     def __init__(self, ids_max: int = IDS_MAX) -> None:
         self._ids_max = ids_max
-        self._ids: dict[bytes, None] = {}
+        # A plain dict would search for its oldest entry past all that were removed.
+        self._ids: OrderedDict[bytes, None] = OrderedDict()
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._ids
@@ -73,7 +75,7 @@ class RecentIds:
         """Note an id; beyond the limit the oldest goes."""
         self._ids[key] = None
         if len(self._ids) > self._ids_max:
-            del self._ids[next(iter(self._ids))]
+            self._ids.popitem(last=False)
 
 
 def _mark(key: bytes) -> int:

@@ -87,7 +87,7 @@ async def test_a_black_hole_longer_than_the_poll_interval_does_not_end_the_bridg
         kafka_max_poll_interval_seconds=str(interval_seconds),
         kafka_session_timeout_seconds="6",
         # A batch in hand fills all the room there is, so that reading stops as it does in a long outage.
-        outstanding_bytes_max=str(1024 * 1024),
+        bridge_outstanding_bytes_max=str(1024 * 1024),
     )
     await site.publish_anomalies(range(40))
     await site.delivered()
