@@ -3,7 +3,7 @@
 For each batch of one partition, in order:
   1. Faust hands the agent the records, which go to the partition's lane
   2. what `deliveries` holds of the partition is known; settled ones, tombstones and damaged records never
-     reach the link
+     reach the link; where the severest go first, those of the whole backlog are sent before the rest of these
   3. what may leave of each anomaly is packed into events, as many a batch as the link takes
   4. each batch is sent until the service acknowledges it, however long that takes
   5. its outcomes are written to `deliveries`; the lane sends one batch more before they are acknowledged
@@ -15,7 +15,7 @@ the uplink is away the lanes wait; the transport keeps the group membership and 
 records in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -39,6 +39,7 @@ from .outcome_writer import OutcomeWriter
 from .sender import Outcomes, Sender, SenderLimits
 from .settings import Settings
 from .settled_ids import SettledIds
+from .severe_first import Backlog, SevereFirst
 from .uplink import EventHubUplink, UplinkLimits
 
 __all__ = ["make_bridge"]
@@ -67,15 +68,39 @@ def make_bridge(settings: Settings) -> WorkerApp:
 
     async def deliver(event: faust.Event) -> None:
         batch = batch_of(event)
-        await settled.know(batch, event.message.generation_id)
+        await know(batch.partition, batch.offsets[0], batch.timestamps_ms[0])
         _forget_committed(app, settled, batch)
-        settlement = Settlement(1, partial(settle, event))
+        if severe_first is not None:
+            await severe_first.before(batch)
+        await deliver_batch(batch, partial(settle, event))
+
+    async def deliver_batch(batch: PartitionBatch, on_settled: Callable[[], None]) -> bool:
+        generation = app.consumer_generation_id
+        settlement = Settlement(1, on_settled)
         writer = OutcomeWriter(outbox, names.deliveries, batch.partition, settlement)
         outcomes = Outcomes(partial(settled.add, batch.partition), writer.write)
-        await sender.deliver(batch.partition, leaving_of(batch, settled, outcomes), outcomes)
-        await outcomes.flush()
+        leaving = leaving_of(batch, settled, outcomes)
+        if not await sender.deliver(
+            batch.partition, leaving, outcomes, lambda: generation == app.consumer_generation_id
+        ):
+            return False  # never settled: its next owner is given it again
         settlement.parcel_done()
+        return True
 
+    async def know(partition: int, offset: int, time_ms: int) -> None:
+        await settled.know(partition, offset, time_ms, app.consumer_generation_id)
+
+    severe_first = None
+    if settings.drain == "severe-first":
+        backlog = Backlog(
+            generation=lambda: app.consumer_generation_id,
+            assigned=lambda: {
+                tp.partition for tp in app.consumer.assignment() if tp.topic == names.anomalies
+            },
+            know=know,
+            deliver=partial(deliver_batch, on_settled=lambda: None),
+        )
+        severe_first = SevereFirst(settings.kafka_bootstrap, names.anomalies, settings.bridge_group, backlog)
     lanes = Lanes(app, deliver)
 
     @app.agent(app.topic(names.anomalies, schema=BatchSchema()), name=_AGENT_NAME)

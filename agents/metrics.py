@@ -16,10 +16,12 @@ __all__ = [
     "EVENTS",
     "REPEATS_AVOIDED",
     "SCORING_SECONDS",
+    "SENT_AHEAD",
     "UPLINK_ATTEMPTS",
     "UPLINK_BYTES",
     "UPLINK_SEND_SECONDS",
     "UPLINK_STATE",
+    "UPLINK_WAITED",
     "WORKER_REGISTRY",
     "serve_as_bridge",
     "serve_as_scorer",
@@ -68,6 +70,12 @@ UPLINK_SEND_SECONDS: Final = Histogram(
     "Seconds from sending a batch to its acknowledgement.",
     buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
 )
+UPLINK_WAITED: Final = Counter(
+    "farshore_uplink_waited_seconds", "Seconds that lanes waited for leave to send, by reason.", ["reason"]
+)
+SENT_AHEAD: Final = Counter(
+    "farshore_sent_ahead", "Anomalies looked at ahead of the rest for their severity.", ["severity"]
+)
 REPEATS_AVOIDED: Final = Counter(
     "farshore_repeats_avoided", "Anomalies read once more that were settled already and not sent again."
 )
@@ -81,6 +89,8 @@ _OF_THE_BRIDGE: Final = (
     UPLINK_ATTEMPTS,
     UPLINK_BYTES,
     UPLINK_SEND_SECONDS,
+    UPLINK_WAITED,
+    SENT_AHEAD,
     REPEATS_AVOIDED,
     DELIVERIES,
     ANOMALIES_WAITING,

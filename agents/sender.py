@@ -119,12 +119,22 @@ class Sender:
         self._probing = asyncio.Lock()
         metrics.UPLINK_STATE.set(self.breaker.state.number)
 
-    async def deliver(self, lane: int, anomalies: Sequence[Anomaly], outcomes: Outcomes) -> None:
-        """All of `anomalies` to an outcome; returns only then."""
+    async def deliver(
+        self,
+        lane: int,
+        anomalies: Sequence[Anomaly],
+        outcomes: Outcomes,
+        still_ours: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """All of `anomalies` to an outcome; returns only then, or with False once they are another's."""
         sent = 0
         while sent < len(anomalies):
+            if not still_ours():
+                return False
             sent += await self._send_some(anomalies, sent, lane, outcomes)
             await outcomes.flush()
+        await outcomes.flush()
+        return True
 
     async def _send_some(
         self, anomalies: Sequence[Anomaly], start: int, lane: int, outcomes: Outcomes
@@ -170,13 +180,21 @@ class Sender:
     async def _turn(self) -> AsyncIterator[int]:
         """Wait for leave to make one attempt: of the breaker, of the caps, of those under way."""
         while True:
-            await asyncio.sleep(max(self.breaker.wait_seconds(), self._pace.wait_seconds()))
+            await self._wait()
             side_by_side = self.breaker.ready
             async with self._slots if side_by_side else self._probing:
                 if self.breaker.ready is not side_by_side or self.breaker.wait_seconds() > 0:
                     continue  # the link has become another one meanwhile
                 yield self.breaker.attempting()
                 return
+
+    async def _wait(self) -> None:
+        link, cap = self.breaker.wait_seconds(), self._pace.wait_seconds()
+        if link > 0 or cap > 0:
+            busy = self.breaker.state is UplinkState.THROTTLED
+            reason = "cap" if cap > link else "busy" if busy else "offline"
+            metrics.UPLINK_WAITED.labels(reason).inc(max(link, cap))
+        await asyncio.sleep(max(link, cap))
 
     def _batch_bytes_max(self) -> int:
         cap = self._pace.batch_bytes_max

@@ -171,6 +171,12 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3_600, description="Longest wait between attempts while the uplink is away."
     )
 
+    drain: str = Field(
+        "oldest-first",
+        pattern="^(oldest-first|severe-first)$",
+        description="Order of a backlog: as it arose, or its severest anomalies first. Order within a device "
+        "(and severity) is kept either way.",
+    )
     bridge_outstanding_bytes_max: int = Field(
         16_777_216, ge=65_536, description="The same for the bridge, whose link may be far away."
     )

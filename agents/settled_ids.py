@@ -20,7 +20,6 @@ from aiokafka import ConsumerRecord
 
 from ..streams.delivery.settled import RecentIds, SettledPlaces
 from ..streams.scoring.codec import NotJsonError, decode
-from ..streams.transport.batch import PartitionBatch
 from .errors import BrokerAbsentError
 from .partition_reader import open_partition_reader
 
@@ -45,22 +44,25 @@ class SettledIds:
         self._generations: dict[int, int] = {}
         self.recent = RecentIds()
 
-    async def know(self, batch: PartitionBatch, generation: int) -> None:
-        """Make sure that what is settled of the batch's partition is known; reads once a generation."""
-        if self._generations.get(batch.partition) == generation:
+    async def know(self, partition: int, offset: int, time_ms: int, generation: int) -> None:
+        """Make sure that what is settled of a partition is known; reads once a generation.
+
+        `offset` and `time_ms` are those of the first record that this generation is given.
+        """
+        if self._generations.get(partition) == generation:
             return
         places = SettledPlaces()
         wait_seconds = 0.1
         while True:
             try:
-                await self._read(batch, places)
+                await self._read(partition, offset, time_ms, places)
                 break
             except BrokerAbsentError as error:
                 log.debug("what is settled cannot be read yet: %s", error)
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
-        self._places[batch.partition] = places
-        self._generations[batch.partition] = generation
+        self._places[partition] = places
+        self._generations[partition] = generation
 
     def holds(self, partition: int, offset: int, key: bytes) -> bool:
         """Whether the anomaly `key` at `offset` has its outcome."""
@@ -76,15 +78,12 @@ class SettledIds:
         if partition in self._places:
             self._places[partition].forget_below(offset)
 
-    async def _read(self, batch: PartitionBatch, places: SettledPlaces) -> None:
-        first = batch.offsets[0]
+    async def _read(self, partition: int, first: int, time_ms: int, places: SettledPlaces) -> None:
         async with open_partition_reader(self._bootstrap) as reader:
-            log_start, log_end = await reader.bounds(self._deliveries, batch.partition)
-            since = await reader.offset_at(
-                self._deliveries, batch.partition, batch.timestamps_ms[0] - CLOCK_SLACK_MS
-            )
+            log_start, log_end = await reader.bounds(self._deliveries, partition)
+            since = await reader.offset_at(self._deliveries, partition, time_ms - CLOCK_SLACK_MS)
             start = max(log_start, min(log_end if since is None else since, log_end - RECORDS_MIN))
-            async for records in reader.read(self._deliveries, batch.partition, start, log_end):
+            async for records in reader.read(self._deliveries, partition, start, log_end):
                 self._note(records, first, places)
 
     def _note(self, records: Sequence[ConsumerRecord], first: int, places: SettledPlaces) -> None:
