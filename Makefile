@@ -8,7 +8,7 @@ LINK := .typing/farshore
 PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
-.PHONY: benchmark clean demo lint lock test test-fast up
+.PHONY: benchmark clean demo lint lock test test-fast test-uplink up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -22,6 +22,9 @@ test: lint
 
 test-fast: $(READY)
 	@$(BIN)/pytest tests/schemas tests/streams tests/agents
+
+test-uplink: $(READY)
+	@$(BIN)/python -m tests.uplink
 
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"

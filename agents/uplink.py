@@ -17,6 +17,7 @@ import logging
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 from azure.eventhub import EventDataBatch
@@ -74,9 +75,10 @@ class _Link:
         self.locks = {name: asyncio.Lock() for name in partition_ids}
         self.in_flight = 0
         self.retired = False
+        self.lost = False
 
     def check(self) -> None:
-        if self.retired:
+        if self.lost:
             raise UplinkLostError("the link was lost before the batch's turn")
 
     def partition_of(self, lane: int) -> str:
@@ -120,6 +122,7 @@ class EventHubUplink:
         self._names = names or NameLookup()
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
+        self._losses = 0
 
     @property
     def limits(self) -> UplinkLimits:
@@ -130,25 +133,29 @@ class EventHubUplink:
         """Make sure of a link with a producer for the lane's partition; the link's limits are known then."""
         if self._is_open(lane) and not self._access.has_changed():
             return
+        losses = self._losses
         async with self._connecting:
+            if losses != self._losses:
+                raise UplinkLostError("the link was lost while another lane connected")
+            deadline = monotonic() + self._limits.connect_seconds_max
             if self._link is not None and self._access.has_changed():
                 log.info("the hub's credentials have changed; connecting anew")
-                await self._retire(self._link)
+                await self._retire(self._link, lost=False)
             if self._is_open(lane):
                 return  # another lane of this partition was quicker
-            await self._look_up_names()
-            link = self._link = self._link or await self._new_link()
+            await self._look_up_names(deadline)
+            link = self._link = self._link or await self._new_link(deadline)
             partition_id = link.partition_of(lane)
             link.in_flight += 1
             try:
                 link.bytes_max[partition_id] = await self._bounded(
-                    _open(link.client, partition_id), self._limits.connect_seconds_max
+                    _open(link.client, partition_id), _left(deadline)
                 )
             except BaseException:
                 await self._retire(link, last=True)
                 raise
             await self._finish(link)
-            if link.retired:
+            if link.lost:
                 raise UplinkLostError("the link was lost while it was extended")
 
     def _is_open(self, lane: int) -> bool:
@@ -195,8 +202,10 @@ class EventHubUplink:
         await self.discard()
         await _within(self._access.close(), _CLOSE_SECONDS_MAX)
 
-    async def _retire(self, link: _Link, *, last: bool = False) -> None:
+    async def _retire(self, link: _Link, *, last: bool = False, lost: bool = True) -> None:
         """Nothing new goes onto `link`; it is closed with the last call under way. `last`: ours is over."""
+        self._losses += lost and not link.lost
+        link.lost = link.lost or lost
         link.retired = True
         if link is self._link:
             self._link = None
@@ -211,8 +220,8 @@ class EventHubUplink:
         if link.retired and link.in_flight == 0:
             await _close(link.client)
 
-    async def _look_up_names(self) -> None:
-        seconds_max = self._limits.connect_seconds_max
+    async def _look_up_names(self, deadline: float) -> None:
+        seconds_max = _left(deadline)
         for host, port in self._access.addresses:
             try:
                 await self._names.look_up(host, port, seconds_max)
@@ -223,17 +232,16 @@ class EventHubUplink:
                     f"no name server answered for {host} within {seconds_max:g} s"
                 ) from None
 
-    async def _new_link(self) -> _Link:
+    async def _new_link(self, deadline: float) -> _Link:
         try:
             client = self._access.new_client(_SingleTryClient)
         except UplinkConfigError as error:
             # It was good at the start; a file that is being replaced will be good again.
             raise UplinkLostError(str(error)) from None
         try:
-            properties = await self._bounded(
-                client.get_eventhub_properties(), self._limits.connect_seconds_max
-            )
+            properties = await self._bounded(client.get_eventhub_properties(), _left(deadline))
         except BaseException:
+            self._losses += 1
             await _close(client)
             raise
         return _Link(client, tuple(sorted(properties["partition_ids"], key=lambda name: (len(name), name))))
@@ -283,6 +291,10 @@ class _SingleTryClient(EventHubProducerClient):
 async def _open(client: EventHubProducerClient, partition_id: str) -> int:
     assert isinstance(client, _SingleTryClient)
     return await client.open_partition(partition_id)
+
+
+def _left(deadline: float) -> float:
+    return max(0.1, deadline - monotonic())
 
 
 def _as_sdk_batch(batch: HubBatch) -> EventDataBatch:
