@@ -163,6 +163,11 @@ def be_active(stop: threading.Event) -> None:
         metrics.BATCH_ROWS.observe(100)
         metrics.SCORING_SECONDS.observe(0.004)
         metrics.UPLINK_ATTEMPTS.labels("acknowledged").inc()
+        metrics.UPLINK_BYTES.inc(1_000)
+        metrics.UPLINK_SEND_SECONDS.observe(0.1)
+        metrics.UPLINK_WAITED.labels("offline").inc()
+        metrics.SENT_AHEAD.labels("high").inc()
+        metrics.REPEATS_AVOIDED.inc()
         metrics.DELIVERIES.labels("acknowledged").inc(3)
 
 
