@@ -121,6 +121,7 @@ def _sender_limits(settings: Settings) -> SenderLimits:
         settings.uplink_batches_max,
         settings.uplink_kbits_per_second_max,
         settings.uplink_events_per_second_max,
+        settings.uplink_pack_anomalies_max,
     )
 
 

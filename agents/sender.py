@@ -52,6 +52,7 @@ class SenderLimits:
     batches_max: int = 4
     kbits_per_second_max: float | None = None
     events_per_second_max: float | None = None
+    pack_anomalies_max: int = 1
 
 
 class Outcomes:
@@ -117,6 +118,7 @@ class Sender:
         self._size = BatchSize(uplink.limits.send_seconds_max)
         self._slots = asyncio.Semaphore(limits.batches_max)
         self._probing = asyncio.Lock()
+        self._pack_max = limits.pack_anomalies_max
         metrics.UPLINK_STATE.set(self.breaker.state.number)
 
     async def deliver(
@@ -202,14 +204,23 @@ class Sender:
 
     def _fill(self, batch: HubBatch, anomalies: Sequence[Anomaly], start: int, limit: int) -> int:
         self._size.fit(batch.link_bytes_max)
-        encode_event = self._encoder.encode
         count = 0
         while count < limit:
-            anomaly = anomalies[start + count]
-            if not batch.append(encode_event(anomaly.key, anomaly.body)):
+            first = start + count
+            taken = self._append(batch, anomalies[first : first + min(self._pack_max, limit - count)])
+            if taken == 0:
                 break
-            count += 1
+            count += taken
         return count
+
+    def _append(self, batch: HubBatch, some: Sequence[Anomaly]) -> int:
+        """One event more, of as many of `some` as fit; how many those are."""
+        while len(some) > 1:
+            event = self._encoder.encode_pack(some[0].key, [anomaly.body for anomaly in some])
+            if batch.append(event):
+                return len(some)
+            some = some[: len(some) // 2]
+        return int(batch.append(self._encoder.encode(some[0].key, some[0].body)))
 
     async def _send(self, batch: HubBatch) -> None:
         self._pace.charge(len(batch), batch.size_bytes)

@@ -186,6 +186,12 @@ class Settings(BaseSettings):
         le=64,
         description="Batches under way together, each to another partition; what a crash may repeat.",
     )
+    uplink_pack_anomalies_max: int = Field(
+        1,
+        ge=1,
+        le=1_000,
+        description="Anomalies in one event at most, as a JSON array, where the receiver can take it apart.",
+    )
     uplink_kbits_per_second_max: float | None = Field(
         None, ge=1, description="Cap on the link in kbit/s; none by default."
     )

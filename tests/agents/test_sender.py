@@ -22,6 +22,7 @@ from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN, BackoffLimits
 from farshore.streams.transport.batch import PartitionBatch
 
 from ..site import anomaly_record, stored_in
+from ..site_hub import read_hub
 
 LANE = 1
 
@@ -229,16 +230,38 @@ async def test_lanes_send_side_by_side_and_one_fault_is_one_setback_for_all(
     ids=["events", "kbits"],
 )
 async def test_a_cap_holds_over_all_lanes_together(hub: EventHubsStandIn, cap: dict[str, float]) -> None:
-    """800 anomalies of some 800 bytes at 200 a second: a second's worth may leave at once, the rest waits."""
+    """400 anomalies of some 800 bytes at 200 a second: a second's worth may leave at once, the rest waits."""
     sender, uplink = sender_to(hub, **cap)
     await deliver(sender, leaving(0))
     began = time.monotonic()
-    numbers = [range(1, 401), range(401, 801)]
+    numbers = [range(1, 201), range(201, 401)]
     await asyncio.gather(
         *(sender.deliver(lane, [leaving(n) for n in numbers[lane]], Outcomes()) for lane in (0, 1))
     )
     seconds = time.monotonic() - began
     await uplink.close()
-    assert len(stored_in(hub)) == 801
-    sent = 800 if "events_per_second_max" in cap else sum(len(body) + 200 for _, body in stored_in(hub)) / 800
+    assert len(stored_in(hub)) == 401
+    sent = 400 if "events_per_second_max" in cap else sum(len(body) + 200 for _, body in stored_in(hub)) / 800
     assert seconds > sent / 200 - 1.5
+
+
+async def test_packs_hold_as_many_as_fit_and_lose_none_of_them() -> None:
+    async with EventHubsStandIn(hub="anomalies", partitions=2, link_bytes_max=8_192) as hub:
+        sender, uplink = sender_to(hub, pack_anomalies_max=8)
+        anomalies = [leaving(number) for number in range(50)]
+        # Too large for a pack of eight, and one that goes by itself.
+        anomalies[10:12] = [leaving(number, readings={"a" * 2_000: 1.0}) for number in (10, 11)]
+        anomalies[30] = leaving(30, readings={"a" * 7_000: 1.0})
+        outcomes = await deliver(sender, *anomalies)
+        await uplink.close()
+        assert outcomes.counts == {Outcome.ACKNOWLEDGED: 50}
+        bodies = [orjson.loads(body) for _, body in stored_in(hub)]
+        packs = [body if isinstance(body, list) else [body] for body in bodies]
+        assert [int(body["id"], 16) for pack in packs for body in pack] == list(range(50))
+        assert max(map(len, packs)) == 8
+        events = await read_hub(hub)
+        for event, pack in zip(events, packs, strict=True):
+            properties = {name.decode(): value.decode() for name, value in event.properties.items()}
+            many = f"+{len(pack)}" if len(pack) > 1 else ""
+            assert properties["cloudEvents:id"] == pack[0]["id"] + many
+            assert properties["cloudEvents:type"] == ("farshore.anomalies" if many else "farshore.anomaly")
