@@ -23,7 +23,17 @@ from farshore.agents.settings import Settings
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
 from farshore.local.eventhubs.backend import Limits
 
-from .stories import LANES, Result, Scene, Strike, allow_many_files, reconnect, tell
+from .stories import (
+    LANES,
+    MEGABYTES_A_SECOND_MIN,
+    Result,
+    Scene,
+    Strike,
+    allow_many_files,
+    far_away,
+    reconnect,
+    tell,
+)
 
 Story = Callable[[], Coroutine[Any, Any, Result]]
 
@@ -165,6 +175,14 @@ async def main(words: list[str]) -> int:
         )
         sys.stdout.flush()
         failed += bool(result.problems)
+    if not words or any(word in "far away" for word in words):
+        megabytes, milliseconds = await far_away()
+        slow = megabytes < MEGABYTES_A_SECOND_MIN
+        sys.stdout.write(
+            f"far away: {megabytes:.1f} MB/s at {milliseconds:.0f} ms to the acknowledgement, {LANES} "
+            f"batches under way{f'; FAILED: less than {MEGABYTES_A_SECOND_MIN:g} MB/s' if slow else ''}\n"
+        )
+        failed += slow
     sys.stdout.write("every promise held\n" if not failed else f"{failed} failed\n")
     return 1 if failed else 0
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import resource
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +28,7 @@ from farshore.agents.hub_event import EventEncoder
 from farshore.agents.names import NameLookup
 from farshore.agents.sender import Anomaly, Outcomes, Sender, SenderLimits
 from farshore.agents.uplink import EventHubUplink, HubBatch, UplinkLimits
-from farshore.local.eventhubs import EventHubsStandIn
+from farshore.local.eventhubs import Control, EventHubsStandIn, FaultKind
 from farshore.streams.delivery.breaker import BackoffLimits
 
 from ..site import anomaly_record, stored_in
@@ -247,6 +249,62 @@ async def reconnect(times: int, side_by_side: int = 12) -> Result:
             f"{open_files() - files:+d} open files",
             limits,
         )
+
+
+MEGABYTES_A_SECOND_MIN = 5.0
+FAR_SECONDS = 0.1
+
+
+async def far_away(count: int = 60_000) -> tuple[float, float]:
+    """Megabytes a second, and milliseconds to the acknowledgement, with a hub that takes 100 ms over each.
+
+    The hub is a process of its own. Bytes are those of batches, 700 for an anomaly with a body of 500.
+    """
+    async with hub_process() as (connection_string, control):
+        await control.fault(FaultKind.DELAY, delay_seconds=FAR_SECONDS)
+        uplink = TimedUplink(connection_string_access(connection_string), LIMITS)
+        sender = Sender(uplink, EventEncoder("/farshore/north"), SenderLimits(BACKOFF, batches_max=LANES))
+        lanes: list[list[Anomaly]] = [[] for _ in range(LANES)]
+        for number in range(count):
+            record = anomaly_record(number)
+            lanes[number % LANES].append(Anomaly(record["id"].encode(), number, orjson.dumps(record)))
+        # Links and batch sizes are found before the time is taken, as in any drain that is worth timing.
+        await asyncio.gather(*(sender.deliver(n, lanes[n][: count // 20], Outcomes()) for n in range(LANES)))
+        sent, took, batches = metrics_now()
+        began = time.monotonic()
+        await asyncio.gather(*(sender.deliver(n, lanes[n][count // 20 :], Outcomes()) for n in range(LANES)))
+        seconds = time.monotonic() - began
+        await uplink.close()
+        sent_now, took_now, batches_now = metrics_now()
+        return (sent_now - sent) / seconds / 1e6, (took_now - took) / (batches_now - batches) * 1_000
+
+
+def metrics_now() -> tuple[float, float, float]:
+    """Bytes acknowledged, seconds that took, batches."""
+    samples = {
+        sample.name: sample.value
+        for metric in (metrics.UPLINK_BYTES, metrics.UPLINK_SEND_SECONDS)
+        for family in metric.collect()
+        for sample in family.samples
+    }
+    send = "farshore_uplink_send_seconds"
+    return samples["farshore_uplink_bytes_total"], samples[f"{send}_sum"], samples[f"{send}_count"]
+
+
+@asynccontextmanager
+async def hub_process() -> AsyncIterator[tuple[str, Control]]:
+    """The stand-in as a process: its connection string and its control door."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "farshore.local.eventhubs", "--partition-bytes-max", "10000000"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        address = json.loads(await process.stdout.readline())
+        yield address["connection_string"], Control(address["control_port"])
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 def open_files() -> int:
