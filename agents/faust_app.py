@@ -2,15 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
+from ..streams.liveness import Sighting, Tail, what_waits
 from ..streams.transport.app import SERVICE_LOG, BatchApp
 from ..streams.transport.settings import TransportSettings
+from .audit import AuditWatch
+from .errors import FarshoreError
 from .lag_reader import PartitionLag
+from .outbox import Outbox
+from .output_room import OutputRoom
 from .settings import Settings
 
 __all__ = ["POLL_ROWS_MAX", "WorkerApp", "make_app"]
@@ -32,12 +38,14 @@ class WorkerApp(BatchApp):
     """
 
     logger = SERVICE_LOG
+    outbox: Outbox
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.fatal: BaseException | None = None
         self.ended = asyncio.Event()
         self.lag_listeners: list[Callable[[Sequence[PartitionLag]], None]] = []
+        self.pauses: list[Callable[[], str | None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._main_loop: asyncio.AbstractEventLoop | None = None
 
@@ -45,10 +53,26 @@ class WorkerApp(BatchApp):
         """Note the first error; whoever runs the app waits for `ended` and stops it."""
         if self.fatal is None:
             self.fatal = error
-            # What Kafka refuses is told by its name; anything else is a fault of ours and needs its trace.
-            known = isinstance(error, KafkaError)
+            # What a user can put right is one line; anything else is a fault of ours and needs its trace.
+            known = isinstance(error, KafkaError | FarshoreError)
             log.error("stopping: %s: %s", type(error).__name__, error, exc_info=None if known else error)
         self.ended.set()
+
+    def end(self, error: FarshoreError) -> None:
+        """End the process for a reason that is already told."""
+        if self.fatal is None:
+            self.fatal = error
+        self.ended.set()
+
+    def sighting(self, tails: Collection[Tail[TP]]) -> Sighting:
+        """What is to be seen of this worker now; `tails` is what its group has not committed."""
+        if self.should_stop:
+            return Sighting(self.progress, None, "stopping")
+        consumer = self._consumer
+        rows = consumer.ledger.rows_outstanding if consumer is not None else 0
+        positions = consumer.positions() if consumer is not None and consumer.started else None
+        pause = next(filter(None, (pause() for pause in self.pauses)), None)
+        return Sighting(self.progress, what_waits(rows, positions, tails), pause)
 
     @contextmanager
     def stopping_on_error(self) -> Iterator[None]:
@@ -95,10 +119,14 @@ def make_app(
     settings: Settings,
     *,
     group: str,
+    outputs: Collection[str],
     poll_rows_max: int = POLL_ROWS_MAX,
     outstanding_bytes_max: int | None = None,
 ) -> WorkerApp:
-    """An app that reads committed records in `group`; topics are made and checked by `admin.py` alone."""
+    """An app that reads committed records in `group` and writes to `outputs`, by its outbox.
+
+    Topics are made and checked by `admin.py` alone.
+    """
     session_seconds = settings.kafka_session_timeout_seconds
     app = WorkerApp(
         group,
@@ -109,6 +137,8 @@ def make_app(
         broker_max_poll_interval=settings.kafka_max_poll_interval_seconds,
         broker_request_timeout=settings.kafka_request_timeout_seconds,
         broker_session_timeout=session_seconds,
+        consumer_metadata_max_age_ms=int(settings.kafka_metadata_age_seconds_max * 1000),
+        producer_metadata_max_age_ms=int(settings.kafka_metadata_age_seconds_max * 1000),
         producer_request_timeout=settings.kafka_request_timeout_seconds,
         stream_buffer_maxsize=_STREAM_BUFFER_BATCHES,
         stream_wait_empty=False,
@@ -121,5 +151,9 @@ def make_app(
         poll_rows_max=poll_rows_max,
         outstanding_bytes_max=outstanding_bytes_max or settings.outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
+        life_check_seconds=settings.kafka_metadata_age_seconds_max,
     )
+    app.outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    room = OutputRoom(settings, outputs, lambda: app.producer)
+    app.reading_watch = AuditWatch(settings, group, app.outbox, room)
     return app

@@ -3,7 +3,8 @@
 Guarantees
 - One pass every `interval_seconds`, counted from the end of the last one; a failing pass never ends the loop.
 - While no broker answers the last values stay, their age in `farshore_consumer_lag_read_timestamp_seconds`;
-  two lines are logged an outage, however long it is.
+  two lines are logged an outage, however long it is. A broker that is still making its group coordinator is
+  no outage for COORDINATOR_SECONDS_MAX.
 - A group or partition that is gone loses its series with the next pass that succeeds.
 """
 
@@ -11,12 +12,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from . import metrics
-from .lag_reader import LagReader, LagUnreadableError, PartitionLag, WatchedGroups
+from .lag_reader import (
+    CoordinatorNotReadyError,
+    LagReader,
+    LagUnreadableError,
+    PartitionLag,
+    WatchedGroups,
+)
 from .settings import Settings
 
 __all__ = ["LagExporter", "LagReader", "LagUnreadableError", "PartitionLag", "WatchedGroups"]
+
+COORDINATOR_SECONDS_MAX: Final = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +41,7 @@ class LagExporter:
         *,
         interval_seconds: float,
         on_read: Callable[[Sequence[PartitionLag]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_read` hears of every successful pass, after the metrics are set."""
         self._reader = LagReader(bootstrap, watched)
@@ -38,6 +49,8 @@ class LagExporter:
         self._exported: set[tuple[str, str, str]] = set()
         self._failing = False
         self._on_read = on_read
+        self._clock = clock
+        self._unready_since: float | None = None
 
     @classmethod
     def of(
@@ -64,12 +77,19 @@ class LagExporter:
         """One pass; whether it succeeded. Connects at the first; `close()` when `run()` is not used."""
         try:
             lags = await self._reader.read()
+        except CoordinatorNotReadyError as error:
+            if self._unready_since is None:
+                self._unready_since = self._clock()
+            if self._clock() - self._unready_since >= COORDINATOR_SECONDS_MAX:
+                self._note_failure(str(error))
+            return False
         except LagUnreadableError as error:
             self._note_failure(str(error))
             return False
         except Exception as error:  # noqa: BLE001  the loop outlives whatever a client library may raise
             self._note_failure(f"{type(error).__name__}: {error}")
             return False
+        self._unready_since = None
         self._export(lags)
         if self._on_read is not None:
             self._on_read(lags)

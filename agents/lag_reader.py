@@ -15,7 +15,12 @@ from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
 
 from ..streams.lag import Lag, LogRange, counted_from, lag_between
 from .admin import connect_admin
@@ -24,16 +29,26 @@ from .lag_commits import committed_offsets, partitions_by_topic, reading_groups
 from .lag_sampling import Position, RecordSampler, make_sampling_consumer
 from .settings import Settings
 
-__all__ = ["LagReader", "LagUnreadableError", "PartitionLag", "WatchedGroups"]
+__all__ = ["CoordinatorNotReadyError", "LagReader", "LagUnreadableError", "PartitionLag", "WatchedGroups"]
 
 REQUEST_TIMEOUT_MS: Final = 10_000
 PASS_SECONDS_MAX: Final = 30.0
 SAMPLING_SECONDS_MAX: Final = 3.0
 CLOSE_SECONDS_MAX: Final = 5.0
 
+_NOT_READY: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+
 
 class LagUnreadableError(Exception):
     """This pass could not be finished; the next one may."""
+
+
+class CoordinatorNotReadyError(LagUnreadableError):
+    """The broker is there and its group coordinator is not yet: a fresh one is made when first asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +74,13 @@ class WatchedGroups:
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """One group's lag on one partition."""
+    """One group's lag on one partition; `end` is the end that a reader of committed records can reach."""
 
     group: str
     topic: str
     partition: int
     lag: Lag
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,9 @@ class LagReader:
                 if self._connection is None:
                     self._connection = await self._connect()
                 return await self._read(self._connection)
+        except _NOT_READY as error:
+            await self.close()
+            raise CoordinatorNotReadyError(str(error) or type(error).__name__) from error
         except (KafkaError, OSError, BrokerAbsentError) as error:  # TimeoutError is an OSError
             await self.close()
             raise LagUnreadableError(str(error) or type(error).__name__) from error
@@ -153,6 +172,7 @@ class LagReader:
                     samples.get((partition, counted_from(committed, logs[partition]))),
                     now_ms,
                 ),
+                logs[partition].end,
             )
             for (group, _), offsets in commits.items()
             for partition, committed in offsets.items()

@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Final
 
-__all__ = ["set_up_logging"]
+__all__ = ["quiet_libraries", "set_up_logging"]
 
 _FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s  %(message)s"
 _QUIET: Final = ("aiokafka", "faust", "mode", "azure", "uamqp", "asyncio")
@@ -18,5 +18,10 @@ def set_up_logging(level: str) -> None:
     """Send records of at least `level` to stderr; libraries only speak when something is fatal."""
     logging.basicConfig(stream=sys.stderr, level=level.upper(), format=_FORMAT, force=True)
     if level != "debug":
-        for name in _QUIET:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Nothing of libraries' own below fatal: without a handler Python prints their errors beside our line."""
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,5 +1,6 @@
 """The metrics every worker serves. Grafana relies on these names."""
 
+import math
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -14,9 +15,12 @@ __all__ = [
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
     "EVENTS",
+    "GAPS",
+    "RECORDS_LOST",
     "REPEATS_AVOIDED",
     "SCORING_SECONDS",
     "SENT_AHEAD",
+    "SILENT_SECONDS",
     "UPLINK_ATTEMPTS",
     "UPLINK_BYTES",
     "UPLINK_SEND_SECONDS",
@@ -33,6 +37,16 @@ EVENTS: Final = Counter(
     "farshore_events", "Events by outcome: scored, or the dead letter's reason.", ["outcome"]
 )
 ANOMALIES: Final = Counter("farshore_anomalies", "Anomalies written to the store, by severity.", ["severity"])
+GAPS: Final = Counter(
+    "farshore_gaps",
+    "Times that reading went on behind records it never read, by topic and by the reason told on `audit`.",
+    ["topic", "reason"],
+)
+RECORDS_LOST: Final = Counter(
+    "farshore_records_lost",
+    "Records in those gaps, where their number is known.",
+    ["topic", "reason"],
+)
 BATCH_ROWS: Final = Histogram(
     "farshore_batch_rows",
     "Events in one batch.",
@@ -60,6 +74,10 @@ CONSUMER_LAG_READ_TIMESTAMP: Final = Gauge(
     "farshore_consumer_lag_read_timestamp_seconds",
     "When this worker last read the lag, in epoch seconds: older values only stand still.",
 )
+SILENT_SECONDS: Final = Gauge(
+    "farshore_silent_seconds",
+    "How long records have waited for this worker without anything being read, settled, tried or committed.",
+)
 UPLINK_STATE: Final = Gauge(
     "farshore_uplink_state", "The uplink's breaker: 0 offline, 1 probing, 2 throttled, 3 online."
 )
@@ -82,7 +100,12 @@ REPEATS_AVOIDED: Final = Counter(
 DELIVERIES: Final = Counter(
     "farshore_deliveries", "Anomalies settled by the bridge, by outcome.", ["outcome"]
 )
-ANOMALIES_WAITING: Final = Gauge("farshore_anomalies_waiting", "Anomalies in the store without an outcome.")
+ANOMALIES_WAITING: Final = Gauge(
+    "farshore_anomalies_waiting",
+    "Anomalies in the store without an outcome: an upper bound, since overwritten records and tombstones "
+    "behind the bridge's commit count. NaN until the lag is read.",
+)
+ANOMALIES_WAITING.set(math.nan)  # 0 would say that everything is delivered
 
 _OF_THE_BRIDGE: Final = (
     UPLINK_STATE,

@@ -4,13 +4,15 @@ Guarantees, for each topic and partition:
   records leave in the order in which they were put
   a parcel is done only when the broker has acknowledged its last record (acks=all)
   an absent broker delays, it never drops: the retry has no end, the waits between have (RETRY_SECONDS_MAX)
+  a record that is too large is compressed, of a dead letter the value is cut; what never fits ends the worker
 What waits is bounded by the transport, which hands out no more while too much is not settled.
 """
 
 import asyncio
+import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -20,6 +22,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.producer import BatchProducer
+from .errors import is_passing
+from .oversize import TOO_LARGE, Runs, cuts, halves, oversize_error
 
 __all__ = ["RETRY_SECONDS_MAX", "SILENCE_SECONDS_MAX", "BrokerState", "Outbox", "Settlement"]
 
@@ -71,6 +75,7 @@ class Outbox:
         self._on_fatal = on_fatal
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._closed = False
+        self._cut_told: set[str] = set()
         self.state = BrokerState()
 
     def put(self, topic: str, partition: int, columns: Columns, settlement: Settlement) -> None:
@@ -82,21 +87,47 @@ class Outbox:
             lane = self._lanes[topic, partition] = _Lane(topic, partition, self)
         lane.put(_Parcel(columns, settlement))
 
+    def pause(self) -> str | None:
+        """Why waiting is meant: Kafka has not acknowledged what was given to it; None when it has."""
+        parcels = sum(lane.waiting for lane in self._lanes.values())
+        return f"waiting for Kafka to acknowledge {parcels} batches of results" if parcels else None
+
     async def send(self, builder: BatchBuilder, topic: str, partition: int) -> None:
         """One attempt; returns when acknowledged, raises KafkaError otherwise.
 
         The idempotent client below tries again by itself for as long as the broker is away.
         """
-        acknowledged = await self._producer().send_batch(builder, topic, partition)
+        producer = self._producer()
+        sequence = producer.sequence(topic, partition)
+        acknowledged = await producer.send_batch(builder, topic, partition)
         done, _ = await asyncio.wait({acknowledged}, timeout=SILENCE_SECONDS_MAX)
         if not done:
             reason = f"silent for {SILENCE_SECONDS_MAX:g} s"
             self.state.down((topic, partition), reason, seconds_ago=SILENCE_SECONDS_MAX)
-        await acknowledged
+        try:
+            await acknowledged
+        except TOO_LARGE:
+            producer.take_back(topic, partition, sequence)
+            raise
 
-    def new_batch(self) -> BatchBuilder:
+    @property
+    def batch_bytes(self) -> int:
+        """What a batch holds at most, unless a single record is larger."""
+        return self._producer().batch_bytes
+
+    def new_batch(self, *, compressed: bool = False) -> BatchBuilder:
         """An empty Kafka batch."""
-        return self._producer().create_batch()
+        return self._producer().create_batch(compressed=compressed)
+
+    def note_cut(self, topic: str) -> None:
+        """Tell once that records are cut; each of them says so in its headers."""
+        if topic not in self._cut_told:
+            self._cut_told.add(topic)
+            log.warning(
+                "an event does not fit topic %r, so its dead letter is cut (headers `truncated`, `sha256`): "
+                "raise max.message.bytes there to keep such events whole; this is not said again",
+                topic,
+            )
 
     def fail(self, error: BaseException) -> None:
         """A lane met an error that no retry mends."""
@@ -147,6 +178,10 @@ class _Lane:
         self._wake = asyncio.Event()
         self.task = asyncio.create_task(self._run(), name=f"outbox {topic}/{partition}")
 
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def put(self, parcel: _Parcel) -> None:
         self._waiting.append(parcel)
         self._wake.set()
@@ -162,14 +197,13 @@ class _Lane:
             self._outbox.fail(error)
 
     async def _send_some(self) -> None:
-        """Step 1: fill one Kafka batch; 2: send it until acknowledged; 3: report finished parcels."""
-        runs = self._fill()
-        await self._deliver(runs)
+        """Step 1: take what fits one batch; 2: send it until acknowledged; 3: report finished parcels."""
+        await self._deliver(*self._fill())
         while self._waiting and self._waiting[0].taken == len(self._waiting[0].columns):
             self._waiting.popleft().settlement.parcel_done()
 
-    def _fill(self) -> "_Runs":
-        runs: _Runs = []
+    def _fill(self) -> tuple[Runs, BatchBuilder]:
+        runs: Runs = []
         builder = self._outbox.new_batch()
         for parcel in self._waiting:
             start = parcel.taken
@@ -178,31 +212,60 @@ class _Lane:
                 runs.append((parcel.columns, start, parcel.taken))
             if parcel.taken < len(parcel.columns):
                 break
-        self._builder = builder
-        return runs
+        return runs, builder
 
-    async def _deliver(self, runs: "_Runs") -> None:
-        builder = self._builder
+    async def _deliver(self, runs: Runs, builder: BatchBuilder) -> None:
+        """Send records until they are acknowledged; what is too large goes the ways of `oversize.py`."""
+        # Larger than a batch is a single record only. Compressed at once: a broker closes the connection on
+        # a request beyond its own limit, and that would look like an outage.
+        large = builder.size() > self._outbox.batch_bytes
+        try:
+            await self._send(runs, self._build(runs, compressed=True) if large else builder, compressed=large)
+        except TOO_LARGE:
+            parts = halves(runs)
+            if parts is None:
+                columns, index, _ = runs[0]
+                await self._deliver_alone(columns, index)
+                return
+            for part in parts:
+                await self._deliver(part, self._build(part))
+
+    async def _deliver_alone(self, columns: Columns, index: int) -> None:
+        """One record that was refused for its size."""
+        whole: Runs = [(columns, index, index + 1)]
+        for runs in itertools.chain([whole], ([(cut, 0, 1)] for cut in cuts(columns, index))):
+            try:
+                await self._send(runs, self._build(runs, compressed=True), compressed=True)
+            except TOO_LARGE:
+                continue
+            if runs is not whole:
+                self._outbox.note_cut(self._topic)
+            return
+        raise oversize_error(self._topic, columns, index)
+
+    def _build(self, runs: Runs, *, compressed: bool = False) -> BatchBuilder:
+        builder = self._outbox.new_batch(compressed=compressed)
+        for columns, start, stop in runs:
+            _append(builder, columns, start, stop)
+        return builder
+
+    async def _send(self, runs: Runs, builder: BatchBuilder, *, compressed: bool) -> None:
+        """Try until acknowledged; raises what no retry mends, TOO_LARGE among it."""
         wait_seconds = _RETRY_SECONDS_MIN
         while True:
             try:
                 await self._outbox.send(builder, self._topic, self._partition)
             except KafkaError as error:
-                if not _is_retriable(error):
+                if not is_passing(error):
                     raise
                 self._outbox.state.down((self._topic, self._partition), _name(error))
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, RETRY_SECONDS_MAX)
                 # The client has closed the batch it gave up on; the same records go into a new one.
-                builder = self._outbox.new_batch()
-                for columns, start, stop in runs:
-                    _append(builder, columns, start, stop)
+                builder = self._build(runs, compressed=compressed)
             else:
                 self._outbox.state.up((self._topic, self._partition))
                 return
-
-
-_Runs = list[tuple[Columns, int, int]]
 
 
 def _append(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> int:
@@ -218,14 +281,6 @@ def _append(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> i
         if append(timestamp=None, key=keys[index], value=values[index]) is None:
             return index
     return stop
-
-
-def _is_retriable(error: KafkaError) -> bool:
-    return bool(error.retriable) or type(error).__name__ in _RETRIED_BY_NAME
-
-
-# aiokafka marks these as final, but a broker that comes back takes the same batch.
-_RETRIED_BY_NAME: Final[Sequence[str]] = ("KafkaTimeoutError", "KafkaConnectionError", "RequestTimedOutError")
 
 
 def _name(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -47,10 +47,13 @@ class Publisher:
         try:
             await self._producer.start()
             self._partitions = sorted(await self._producer.partitions_for(self._topic))
-        except (KafkaError, OSError) as error:
+        except (KafkaConnectionError, OSError):
+            await self._producer.stop()
+            raise BrokerAbsentError.at(self._bootstrap) from None
+        except KafkaError as error:
             await self._producer.stop()
             raise BrokerAbsentError(
-                f"cannot publish to {self._topic!r} at {self._bootstrap}: {error}"
+                f"cannot publish to {self._topic!r} at {self._bootstrap}: {type(error).__name__}"
             ) from None
         return self
 

@@ -19,6 +19,7 @@ import faust
 
 from ..schemas.topics import TopicNames
 from ..streams.packages.loader import ModelPackage
+from ..streams.packages.record_size import anomaly_bytes_max
 from ..streams.scoring.pipeline import BatchResult, EventPipeline
 from ..streams.transport.app import batch_of, settle
 from ..streams.transport.schema import BatchSchema
@@ -27,22 +28,29 @@ from .faust_app import WorkerApp, make_app
 from .outbox import Outbox, Settlement
 from .settings import Settings
 
-__all__ = ["make_scorer"]
+__all__ = ["largest_anomaly", "make_scorer"]
 
 _AGENT_NAME: Final = "score"
 
 
+def largest_anomaly(settings: Settings, package: ModelPackage) -> int:
+    """Bytes of the largest record that this package may write to the store."""
+    return anomaly_bytes_max(package.manifest, site=settings.site, topic=settings.topics.events)
+
+
 def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
     """A Faust app with one agent that scores the events topic by `package`."""
-    app = make_app(settings, group=settings.scorer_group)
     names = settings.topics
+    outputs = (names.scored, names.anomalies, names.dead_letters)
+    app = make_app(settings, group=settings.scorer_group, outputs=outputs)
     pipeline = EventPipeline(
         package,
         site=settings.site,
         event_bytes_max=settings.event_bytes_max,
         batch_rows_max=settings.batch_rows_max,
     )
-    outbox = Outbox(lambda: app.producer, app.stop_on_error)
+    outbox = app.outbox
+    app.pauses.append(outbox.pause)
     events = app.topic(names.events, schema=BatchSchema())
 
     @app.agent(events, name=_AGENT_NAME)

@@ -105,8 +105,17 @@ class Outcomes:
 class Sender:
     """Sends through the breaker until there is an outcome. One for a bridge, used by all its lanes."""
 
-    def __init__(self, uplink: EventHubUplink, encoder: EventEncoder, limits: SenderLimits) -> None:
+    def __init__(
+        self,
+        uplink: EventHubUplink,
+        encoder: EventEncoder,
+        limits: SenderLimits,
+        *,
+        on_attempt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_attempt` hears of the end of each attempt, whatever came of it."""
         self._uplink = uplink
+        self._on_attempt = on_attempt
         self._encoder = encoder
         self.breaker = Breaker(limits.backoff, clock=time.monotonic, on_change=_ChangeLog())
         self._pace = Pace(
@@ -120,6 +129,14 @@ class Sender:
         self._probing = asyncio.Lock()
         self._pack_max = limits.pack_anomalies_max
         metrics.UPLINK_STATE.set(self.breaker.state.number)
+
+    def pause(self) -> str | None:
+        """Why waiting is meant: the breaker or a cap has put off the next attempt; None if neither has."""
+        seconds = self.breaker.wait_seconds()
+        if seconds > 0:
+            return f"uplink {self.breaker.state}, next attempt in {seconds:.0f} s"
+        seconds = self._pace.wait_seconds()
+        return f"the link's cap is reached for {seconds:.0f} s" if seconds > 0 else None
 
     async def deliver(
         self,
@@ -242,6 +259,7 @@ class Sender:
 
     def _note(self, result: str) -> None:
         metrics.UPLINK_ATTEMPTS.labels(result).inc()
+        self._on_attempt()
 
 
 class _ChangeLog:

@@ -115,8 +115,10 @@ class Settings(BaseSettings):
     eventhub_endpoint: HostPort | None = Field(
         None, description="host[:port] to connect to in place of the namespace's own, as with a private link."
     )
-    metrics_port: int = Field(9464, ge=0, le=65535, description="Port of `/metrics`; 0 takes a free one.")
-    metrics_host: str = Field("0.0.0.0", description="Address that `/metrics` listens on.")  # noqa: S104  scraped from elsewhere
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="Port of `/metrics`, `/healthz` and `/readyz`; 0 takes a free one."
+    )
+    metrics_host: str = Field("0.0.0.0", description="Address that this port listens on.")  # noqa: S104  scraped from elsewhere
 
     scorer_group: TopicName = Field("farshore-scorer", description="Consumer group of the scorers.")
     bridge_group: TopicName = Field("farshore-bridge", description="Consumer group of the bridge.")
@@ -125,7 +127,7 @@ class Settings(BaseSettings):
     topic_scored: TopicName = Field("scored", description="Output: one scored record an event.")
     topic_anomalies: TopicName = Field("anomalies", description="The durable store of anomalies.")
     topic_deliveries: TopicName = Field("deliveries", description="The outcome of each delivery.")
-    topic_audit: TopicName = Field("audit", description="What left, gaps, receipts; made, not written yet.")
+    topic_audit: TopicName = Field("audit", description="What was never read, and which topics were read.")
     topic_dead_letters: TopicName = Field("dead-letters", description="Events that cannot be scored.")
     topic_models: TopicName = Field("models", description="Which model package the site runs.")
     topic_partitions: int = Field(4, ge=1, le=10_000, description="Partitions of topics that are created.")
@@ -160,6 +162,13 @@ class Settings(BaseSettings):
     )
     kafka_max_poll_interval_seconds: float = Field(
         300.0, ge=1, le=86_400, description="Without a poll for this long a worker leaves its group."
+    )
+
+    kafka_metadata_age_seconds_max: float = Field(
+        30.0,
+        ge=0.5,
+        le=3_600,
+        description="How soon new partitions and topics made anew are noticed.",
     )
 
     uplink_send_seconds_max: float = Field(4.5, ge=0.5, le=120, description="Longest time for one send.")
@@ -199,6 +208,12 @@ class Settings(BaseSettings):
         None, ge=1, description="Cap on the link in events a second; none by default."
     )
 
+    liveness_seconds_max: float = Field(
+        120.0,
+        ge=5,
+        le=86_400,
+        description="A worker ends itself when records wait and nothing happens for this long.",
+    )
     lag_interval_seconds: float = Field(5.0, ge=0.2, le=600, description="Between two readings of the lag.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="What is logged.")
 
@@ -214,6 +229,21 @@ class Settings(BaseSettings):
             raise ValueError("kafka_session_timeout_seconds is larger than kafka_request_timeout_seconds")
         if self.uplink_backoff_seconds_min > self.uplink_backoff_seconds_max:
             raise ValueError("uplink_backoff_seconds_min is larger than uplink_backoff_seconds_max")
+        if self.liveness_seconds_max < self.kafka_session_timeout_seconds:
+            raise ValueError(
+                "liveness_seconds_max is smaller than kafka_session_timeout_seconds: a group waits as "
+                "long as that for a member that is gone"
+            )
+        if self.liveness_seconds_max < self.uplink_connect_seconds_max + self.uplink_send_seconds_max:
+            raise ValueError(
+                "liveness_seconds_max is smaller than uplink_connect_seconds_max + uplink_send_seconds_max: "
+                "one attempt may take as long as that"
+            )
+        if self.liveness_seconds_max < 4 * self.lag_interval_seconds:
+            raise ValueError(
+                "liveness_seconds_max is smaller than four times lag_interval_seconds: a worker could not "
+                "know what waits for it"
+            )
         names = [name for field, name in self if field.startswith("topic_") and isinstance(name, str)]
         if len(set(names)) != len(names):
             raise ValueError("two topics have the same name; each needs its own")

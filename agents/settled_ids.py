@@ -13,7 +13,7 @@ RECORDS_MIN.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiokafka import ConsumerRecord
@@ -37,12 +37,15 @@ RETRY_SECONDS_MAX: Final = 5.0
 class SettledIds:
     """What is settled of every partition that this worker has; one for a bridge."""
 
-    def __init__(self, bootstrap: str, deliveries: str) -> None:
+    def __init__(self, bootstrap: str, deliveries: str, on_read: Callable[[], None] = lambda: None) -> None:
+        """`on_read` hears of each group of outcomes that is read."""
         self._bootstrap = bootstrap
         self._deliveries = deliveries
         self._places: dict[int, SettledPlaces] = {}
         self._generations: dict[int, int] = {}
         self.recent = RecentIds()
+        self._on_read = on_read
+        self._unreadable: str | None = None
 
     async def know(self, partition: int, offset: int, time_ms: int, generation: int) -> None:
         """Make sure that what is settled of a partition is known; reads once a generation.
@@ -59,10 +62,16 @@ class SettledIds:
                 break
             except BrokerAbsentError as error:
                 log.debug("what is settled cannot be read yet: %s", error)
+                self._unreadable = f"what is settled cannot be read: {error}"
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
+        self._unreadable = None
         self._places[partition] = places
         self._generations[partition] = generation
+
+    def pause(self) -> str | None:
+        """Why waiting is meant: the broker does not give what is settled; None when it does."""
+        return self._unreadable
 
     def holds(self, partition: int, offset: int, key: bytes) -> bool:
         """Whether the anomaly `key` at `offset` has its outcome."""
@@ -85,6 +94,7 @@ class SettledIds:
             start = max(log_start, min(log_end if since is None else since, log_end - RECORDS_MIN))
             async for records in reader.read(self._deliveries, partition, start, log_end):
                 self._note(records, first, places)
+                self._on_read()
 
     def _note(self, records: Sequence[ConsumerRecord], first: int, places: SettledPlaces) -> None:
         for record in records:

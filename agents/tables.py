@@ -21,13 +21,22 @@ Rows = Iterator[Sequence[object]]
 
 @contextmanager
 def open_table(path: Path, delimiter: str | None) -> Iterator[tuple[Sequence[str], Rows]]:
-    """Header and rows of a file, CSV or (by its suffix) Parquet; raises TableError."""
+    """Header and rows of a file, CSV or (by its suffix) Parquet; raises TableError, also between rows."""
     opened = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path, delimiter)
     try:
-        with opened as table:
-            yield table
+        with opened as (header, rows):
+            yield header, _told(path, rows)
     except FileNotFoundError:
         raise TableError(f"{path} is missing") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path} is no CSV: {error}") from None
+    except OSError as error:
+        raise TableError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _told(path: Path, rows: Rows) -> Rows:
+    try:
+        yield from rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path} is no CSV: {error}") from None
     except OSError as error:

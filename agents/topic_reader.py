@@ -79,9 +79,9 @@ async def open_reader(bootstrap: str) -> AsyncIterator[TopicReader]:
     )
     try:
         await consumer.start()
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError):
         await consumer.stop()
-        raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}: {error}") from None
+        raise BrokerAbsentError.at(bootstrap) from None
     try:
         yield TopicReader(consumer)
     finally:

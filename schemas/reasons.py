@@ -1,12 +1,12 @@
-"""Why an event became a dead letter: a closed vocabulary, part of the public face.
+"""Why an event became a dead letter, or was never read: closed vocabularies, part of the public face.
 
-The reason is the header `reason` of a dead letter; the header `detail` says the same of this one event
-in a sentence. Adding a reason is a change that consumers see; renaming one breaks them.
+A dead letter has its reason in the header `reason`; the header `detail` says the same of this one event in a
+sentence. Adding a reason is a change that consumers see; renaming one breaks them.
 """
 
 from enum import StrEnum
 
-__all__ = ["DeadLetterReason"]
+__all__ = ["DeadLetterReason", "GapReason"]
 
 
 class DeadLetterReason(StrEnum):
@@ -23,3 +23,16 @@ class DeadLetterReason(StrEnum):
     BAD_FEATURE = "bad-feature"
     OUT_OF_RANGE = "out-of-range"
     MODEL_OUTPUT = "model-output"
+
+
+class GapReason(StrEnum):
+    """Why offsets of a topic were never read: the member `reason` of a gap on `audit`."""
+
+    RETENTION = "retention"
+    """Their records were deleted before this group read them."""
+
+    REMADE = "remade"
+    """The topic was deleted and made again; what the old one still held unread cannot be known."""
+
+    TRUNCATED = "truncated"
+    """The log ends before the commit: the broker lost records that it had given out."""

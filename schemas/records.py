@@ -4,14 +4,16 @@ Typed dictionaries rather than classes, because the codec writes them as they ar
 """
 
 from enum import StrEnum
-from typing import Final, TypedDict
+from typing import Final, Literal, TypedDict
 
 __all__ = [
     "TIME_MS_LIMIT",
     "AnomalyRecord",
     "DeliveryRecord",
     "Departure",
+    "GapRecord",
     "Outcome",
+    "ReadingRecord",
     "ScoredRecord",
     "Source",
 ]
@@ -89,3 +91,34 @@ class DeliveryRecord(TypedDict):
     time: int
     detail: str | None
     offset: int | None
+
+
+GapRecord = TypedDict(
+    "GapRecord",
+    {
+        "kind": Literal["gap"],
+        "group": str,
+        "topic": str,
+        "topic_id": str | None,
+        "partition": int,
+        "from": int | None,
+        "to": int | None,
+        "reason": str,
+        "time": int,
+    },
+)
+"""A value in `audit`: offsets [from, to) of one life of a topic, by its id, that a group will never read.
+
+What cannot be known is null; of a topic made anew, that is `to`.
+"""
+
+
+class ReadingRecord(TypedDict):
+    """A value in `audit`: a group begins to read a partition of one life of a topic."""
+
+    kind: Literal["reading"]
+    group: str
+    topic: str
+    topic_id: str
+    partition: int
+    time: int

@@ -11,14 +11,21 @@ from typing import Final
 
 from .scoring.codec import encode
 
-__all__ = ["TIME_COLUMNS", "Columns", "TableError", "choose_columns", "event_of", "time_ms_of"]
+__all__ = ["TIME_COLUMNS", "Columns", "RowError", "TableError", "choose_columns", "event_of", "time_ms_of"]
 
 TIME_COLUMNS: Final = ("time", "timestamp", "datetime", "date", "ts")
 """Names that are taken for the time's column when none is given, compared without case."""
 
+_WHOLE_NUMBERS: Final = range(-(2**63), 2**64)
+"""What the codec writes as a whole number."""
+
 
 class TableError(ValueError):
     """The table cannot be read as events; the message says what is missing."""
+
+
+class RowError(TableError):
+    """One row is no event; the message names the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,7 @@ class Columns:
     device: int | None
     device_name: str
     readings: tuple[tuple[int, str], ...]
+    names: tuple[str, ...]
 
 
 def choose_columns(
@@ -49,22 +57,46 @@ def choose_columns(
     readings = tuple((index, name) for index, name in enumerate(names) if index not in (time_at, device_at))
     if not readings:
         raise TableError("no columns are left for readings")
-    return Columns(time_at, device_at, device_name, readings)
+    return Columns(time_at, device_at, device_name, readings, tuple(names))
 
 
 def event_of(row: Sequence[object], columns: Columns, zone: tzinfo) -> tuple[bytes, bytes]:
-    """Key and value of the event for one row; raises TableError for a row of the wrong length."""
-    if len(row) <= max(columns.time, columns.device or 0, columns.readings[-1][0]):
-        raise TableError(f"a row has {len(row)} cells, fewer than the header")
+    """Key and value of the event for one row; raises RowError for one that makes none."""
+    _check_length(row, columns.names)
     device = columns.device_name if columns.device is None else str(row[columns.device])
-    value = encode(
-        {
-            "device": device,
-            "time": time_ms_of(row[columns.time], zone),
-            "readings": {name: _number(row[index]) for index, name in columns.readings},
-        }
-    )
+    event = {
+        "device": device,
+        "time": time_ms_of(row[columns.time], zone),
+        "readings": {name: _number(row[index]) for index, name in columns.readings},
+    }
+    try:
+        value = encode(event)
+    except TypeError:
+        raise _no_json(row, columns.names) from None
     return device.encode(), value
+
+
+def _check_length(row: Sequence[object], names: Sequence[str]) -> None:
+    if len(row) < len(names):
+        raise RowError(
+            f"column {names[len(row)]!r}: the row has {len(row)} cells, the header has {len(names)}"
+        )
+    # A delimiter at the end of each row is common; anything behind the last column is not.
+    if any(cell not in ("", None) for cell in row[len(names) :]):
+        raise RowError(
+            f"column {names[-1]!r} is the last, and cells follow it: the row has {len(row)} cells, "
+            f"the header has {len(names)}"
+        )
+
+
+def _no_json(row: Sequence[object], names: Sequence[str]) -> RowError:
+    """The column whose value JSON has no word for."""
+    for name, cell in zip(names, row, strict=False):
+        try:
+            encode(cell)
+        except TypeError:
+            return RowError(f"column {name!r} holds a {type(cell).__name__}, which JSON cannot hold")
+    return RowError("a cell holds what JSON cannot hold")
 
 
 def time_ms_of(cell: object, zone: tzinfo) -> object:
@@ -75,9 +107,11 @@ def time_ms_of(cell: object, zone: tzinfo) -> object:
         return cell
     text = cell.strip()
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         pass
+    else:
+        return number if number in _WHOLE_NUMBERS else text
     try:
         return _epoch_ms(datetime.fromisoformat(text), zone)
     except ValueError:
@@ -99,7 +133,9 @@ def _number(cell: object) -> object:
         return None
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        # A whole number beyond 64 bits is a number all the same.
+        return number if kind is float or number in _WHOLE_NUMBERS else float(text)
     return text

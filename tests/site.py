@@ -113,7 +113,7 @@ class Site:
             env=self.environment(**more),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
             check=False,
         )
 
@@ -178,6 +178,7 @@ class Site:
             sent = []
             for number in numbers:
                 anomaly = anomaly_record(number, readings) | {"severity": severity(number)}
+                anomaly["source"]["topic"] = self.settings.topic_events
                 value, key = orjson.dumps(anomaly), anomaly["id"].encode()
                 sent.append(await producer.send(topic, value, key=key, partition=number % partitions))
             await asyncio.gather(*sent)

@@ -47,7 +47,7 @@ async def read_hub(hub: EventHubsStandIn) -> list[Any]:
     reading = asyncio.ensure_future(client.receive_batch(take, **options))
     try:
         if expected:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 await enough.wait()
     finally:
         reading.cancel()

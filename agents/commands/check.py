@@ -7,11 +7,13 @@ from typing import Final
 
 import typer
 import uvloop
+from aiokafka.errors import KafkaError
 
-from ...streams.packages.loader import PackageError, load_package
+from ...streams.packages.loader import ModelPackage, PackageError, load_package
 from ..admin import connect_admin, examine_topics, site_topics
-from ..errors import FarshoreError
+from ..errors import FarshoreError, first_line
 from ..hub_access import hub_access
+from ..scorer import largest_anomaly
 from ..settings import Settings, load_settings
 from ..uplink import EventHubUplink, UplinkLimits
 from ..uplink_errors import UplinkBusyError, UplinkLostError, UplinkTooLargeError
@@ -27,6 +29,7 @@ class _Finding:
     subject: str
     good: bool
     text: str
+    warning: bool = False
 
 
 def check(config: ConfigOption = None) -> None:
@@ -40,7 +43,7 @@ def check(config: ConfigOption = None) -> None:
 async def _examine(settings: Settings) -> list[bool]:
     good: list[bool] = []
     async for finding in _findings(settings):
-        mark = "ok" if finding.good else "FAILED"
+        mark = "FAILED" if not finding.good else "warning" if finding.warning else "ok"
         typer.echo(f"{finding.subject:<{_WIDTH}} {mark:<7} {finding.text}", err=not finding.good)
         good.append(finding.good)
     return good
@@ -48,30 +51,39 @@ async def _examine(settings: Settings) -> list[bool]:
 
 async def _findings(settings: Settings) -> AsyncIterator[_Finding]:
     yield _Finding("settings", True, f"site {settings.site}")
-    yield await asyncio.to_thread(_model, settings)
-    async for finding in _kafka(settings):
+    finding, package = await asyncio.to_thread(_model, settings)
+    yield finding
+    async for finding in _kafka(settings, 0 if package is None else largest_anomaly(settings, package)):
         yield finding
     yield await _uplink(settings)
 
 
-def _model(settings: Settings) -> _Finding:
+def _model(settings: Settings) -> tuple[_Finding, ModelPackage | None]:
     if settings.model is None:
-        return _Finding("model", False, "FARSHORE_MODEL is not set; give the folder of a model package")
+        text = "FARSHORE_MODEL is not set; give the folder of a model package"
+        return _Finding("model", False, text), None
     try:
         package = load_package(settings.model, intra_op_threads=settings.onnx_threads)
     except PackageError as error:
-        return _Finding("model", False, str(error))
-    return _Finding("model", True, f"{package.manifest.label}, {len(package.manifest.features)} features")
+        return _Finding("model", False, str(error)), None
+    text = f"{package.manifest.label}, {len(package.manifest.features)} features"
+    return _Finding("model", True, text), package
 
 
-async def _kafka(settings: Settings) -> AsyncIterator[_Finding]:
+async def _kafka(settings: Settings, anomaly_bytes_max: int) -> AsyncIterator[_Finding]:
     try:
         async with connect_admin(settings.kafka_bootstrap) as admin:
             yield _Finding("broker", True, settings.kafka_bootstrap)
-            report = await examine_topics(admin, site_topics(settings))
+            specs = site_topics(settings)
+            report = await examine_topics(admin, specs, anomaly_bytes_max=anomaly_bytes_max)
     except FarshoreError as error:
         yield _Finding("broker", False, str(error))
         return
+    except KafkaError as error:
+        yield _Finding("topics", False, first_line(error))
+        return
+    for warning in report.warnings:
+        yield _Finding("topics", True, warning, warning=True)
     for problem in report.problems:
         yield _Finding("topics", False, problem)
     if not report.problems:

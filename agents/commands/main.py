@@ -15,6 +15,7 @@ import typer
 
 from ...streams.packages.loader import PackageError
 from ..errors import FarshoreError
+from ..logs import quiet_libraries
 from .check import check
 from .model import model_app
 from .replay import replay
@@ -80,6 +81,7 @@ def _main(
 
 def run() -> None:
     """The console script: errors to one line and an exit code."""
+    quiet_libraries()
     try:
         app()
     except (FarshoreError, PackageError) as error:

@@ -12,7 +12,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ...streams.tabular import TableError, choose_columns, event_of
+from ...streams.tabular import RowError, TableError, choose_columns, event_of
 from ..errors import FarshoreError
 from ..publisher import Publisher
 from ..settings import Settings, load_settings
@@ -73,14 +73,22 @@ async def _publish(
         bar = progress.add_task(file.name, total=None)
         async with Publisher(settings.kafka_bootstrap, settings.topic_events) as publisher:
             count = 0
-            for count, row in enumerate(rows, 1):
-                key, value = event_of(row, columns, zone)
-                await publisher.publish(key, value)
-                if rate is not None:
-                    await _pace(publisher, started, count, rate)
-                if count % _CHUNK_ROWS == 0:
-                    progress.update(bar, completed=count)
-                    await asyncio.sleep(0)
+            try:
+                for count, row in enumerate(rows, 1):
+                    key, value = event_of(row, columns, zone)
+                    await publisher.publish(key, value)
+                    if rate is not None:
+                        await _pace(publisher, started, count, rate)
+                    if count % _CHUNK_ROWS == 0:
+                        progress.update(bar, completed=count)
+                        await asyncio.sleep(0)
+            except TableError as error:
+                # So that whoever mends the file knows from where on to replay it.
+                await publisher.flush()
+                place = f"{file.name}, row {count}" if isinstance(error, RowError) else f"after row {count}"
+                raise TableError(
+                    f"{place}: {error}; {publisher.acknowledged} events before it are acknowledged"
+                ) from None
             await publisher.flush()
             progress.update(bar, completed=count, total=count)
     return publisher.acknowledged, monotonic() - started

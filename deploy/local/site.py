@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ from typing import Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ..agents.exposition import READY_PATH
+from ..agents.health import Step
 from ..agents.settings import Settings, load_settings
 from .broker import BrokerSettings, bootstrap_or_embedded
 from .errors import BrokerFailedError
@@ -77,11 +80,11 @@ class LocalSite:
         self._stack.close()
 
     def start_worker(self, name: str) -> None:
-        """Start `score` or `bridge`; returns when it serves its metrics."""
+        """Start `score` or `bridge`; returns when its topics are checked, not when it has joined."""
         port = self.metrics_ports[name]
         environment = self._environment | {"FARSHORE_METRICS_PORT": str(port)}
         self._run(name, ["farshore.agents.commands", name], environment)
-        self._await(name, lambda: self.metrics(name) is not None)
+        self._await(name, lambda: self._topics_checked(name))
 
     def kill_worker(self, name: str) -> None:
         """SIGKILL: nothing is told, nothing is saved."""
@@ -107,6 +110,17 @@ class LocalSite:
                     key = f"{sample.name}{{{label}={value}}}"
                     sums[key] = sums.get(key, 0.0) + sample.value
         return sums
+
+    def _topics_checked(self, name: str) -> bool:
+        url = f"http://127.0.0.1:{self.metrics_ports[name]}{READY_PATH}"
+        try:
+            with urllib.request.urlopen(url, timeout=_SCRAPE_SECONDS_MAX) as answer:
+                body = answer.read()
+        except urllib.error.HTTPError as not_ready:
+            body = not_ready.read()
+        except OSError:
+            return False
+        return Step.TOPICS.value not in json.loads(body)["missing"]
 
     def log_tail(self, name: str) -> str:
         """The last lines of the worker's newest log."""

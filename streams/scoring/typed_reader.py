@@ -8,6 +8,7 @@ one each. No value can swallow its neighbour or pass for two. Other batches are 
 msgspec does not look at the UTF-8 of members it skips; that is checked here.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter, itemgetter
@@ -24,6 +25,8 @@ __all__ = ["TypedReader", "typed_reader"]
 
 _FEATURES_MAX: Final = 4_096
 """Beyond it the types themselves would cost more than they save."""
+
+_ESCAPED: Final = re.compile(r'["\\\x00-\x1f]')
 
 _first_byte: Final = itemgetter(0)
 _last_byte: Final = itemgetter(-1)
@@ -110,7 +113,12 @@ class _Node:
         self.members: dict[str, object] = {}
 
     def place(self, pointer: Pointer, kind: object) -> str | None:
-        """Enter a typed place; its dotted attribute path, or None when another place is in the way."""
+        """Enter a typed place; its dotted attribute path, or None when msgspec cannot have it.
+
+        That is so when another place is in the way, or when a member's name holds what JSON escapes.
+        """
+        if any(_ESCAPED.search(token) for token in pointer.tokens):
+            return None
         node, path = self, []
         for token in pointer.tokens[:-1]:
             path.append(node.attribute(token))
@@ -144,7 +152,7 @@ class _Node:
 
 
 def typed_reader(manifest: Manifest) -> TypedReader | None:
-    """A reader for this package, or None where types cannot say it: array places, whole numbers, overlaps."""
+    """A reader for this package; None for what types cannot say: array places, whole numbers, overlaps, …"""
     spec = manifest.input
     whole = np.dtype(spec.dtype).kind in "iu" and spec.mean is None
     if whole or len(manifest.features) > _FEATURES_MAX:

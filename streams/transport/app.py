@@ -7,6 +7,7 @@ import faust
 
 from .batch import PartitionBatch
 from .message import BatchMessage
+from .positions import ReadingWatch
 from .settings import TransportSettings
 
 __all__ = ["SERVICE_LOG", "BatchApp", "batch_of", "settle"]
@@ -19,10 +20,17 @@ By itself Faust would log them under our modules' names, as if a change of its i
 
 
 class BatchApp(faust.App):
-    """A Faust app whose consumer and producer follow `transport_settings`."""
+    """A Faust app whose consumer and producer follow `transport_settings`; `reading_watch` hears of gaps."""
 
     logger = SERVICE_LOG
     transport_settings: TransportSettings
+    reading_watch: ReadingWatch
+    progress = 0
+    """Grows with every batch settled, every commit and every attempt: what a worker's liveness looks at."""
+
+    def note_progress(self) -> None:
+        """Something got on."""
+        self.progress += 1
 
     async def _producer_flush(self, logger: object) -> None:
         """Nothing to do: a batch is settled by its acknowledgements; a flush would wait for the broker."""

@@ -5,7 +5,8 @@ The commit protocol, in order:
   2. the agent works on it and, when every effect is acknowledged, settles it (app.settle)
   3. the ledger gives, for each partition, the end of the longest settled run
   4. Faust's commit timer commits that; so do a revocation and a stop, after a bounded wait for work in hand
-  5. on assignment everything outstanding is forgotten and reading goes on from the committed offset
+  5. on assignment everything outstanding is forgotten and reading goes on from the committed offset;
+     where that is gone, from where `continuity.py` says, after the gap is told
 Each of revocation and assignment begins a new epoch; what was polled in an older one is never handed out, and
 what a poll brought too late is handed back by seeking, never dropped.
 
@@ -47,9 +48,11 @@ class BatchConsumer(AIOKafkaConsumer):
         super().__init__(*args, **kwargs)
         self.ledger: OffsetLedger[TP] = OffsetLedger()
         self._room = asyncio.Event()
-        self._limits = cast(BatchApp, self.app).transport_settings
+        self._app_of_batches = cast(BatchApp, self.app)
+        self._limits = self._app_of_batches.transport_settings
         self._epoch = 0
         self._draining = False
+        self._joined = False
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -66,6 +69,9 @@ class BatchConsumer(AIOKafkaConsumer):
             return
         epoch = self._epoch, self.app.consumer_generation_id
         poll: Poll = await self._thread.getmany(None, timeout)
+        if poll.batches and not self.ledger.in_hand:
+            # Of a worker that has records in hand, only what becomes of those is progress.
+            self._app_of_batches.note_progress()
         waiting = list(poll.batches.items())
         if self._may_hand_out(epoch):
             for tp, position in poll.positions.items():
@@ -147,6 +153,7 @@ class BatchConsumer(AIOKafkaConsumer):
         if message.settled:
             self.ledger.finish(message.tp, message.handed)
             self._room.set()
+            self._app_of_batches.note_progress()
         notify(self._waiting_for_ack)
         return message.settled
 
@@ -168,14 +175,25 @@ class BatchConsumer(AIOKafkaConsumer):
         if not mine or not await self._commit(mine):
             return False
         self.ledger.note_committed(mine)
+        self._app_of_batches.note_progress()
         self._committed_offset.update(mine)
         self.app.monitor.on_tp_commit(mine)
         return True
 
     # -- rebalancing
 
+    def positions(self) -> Mapping[TP, int | None] | None:
+        """Where reading stands in each assigned partition; None without a place in the group."""
+        return self._thread.positions() if self._joined else None
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """A place in the group, be it one without partitions."""
+        await super().on_partitions_assigned(assigned, generation_id)
+        self._joined = True
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Settle what is in hand, within a bound, commit it, then let go."""
+        self._joined = False
         self._epoch += 1
         self.stop_flow()
         await self._settle_and_commit(self._limits.revoke_wait_seconds_max)
@@ -227,6 +245,21 @@ class BatchConsumer(AIOKafkaConsumer):
         while not self.should_stop:
             await self.sleep(_WATCH_SECONDS)
             await self._thread.raise_group_error()
+
+    @Service.task
+    async def _watch_lives(self) -> None:
+        """A topic made anew, and grown past the position already, gives no error to a reader."""
+        while not self.should_stop:
+            await self.sleep(self._limits.life_check_seconds)
+            if self._draining or not self.flow_active or not await self._thread.remade():
+                continue
+            if not self.app.rebalancing:
+                self.stop_flow()
+                await self._settle_and_commit(self._limits.revoke_wait_seconds_max)
+            # A rebalance that began meanwhile rewinds by itself, and resumes when it is over.
+            if not self.app.rebalancing:
+                await self.perform_seek()
+                self.resume_flow()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's own stall detector cannot tell a paused worker from a stuck one, so it says nothing."""

@@ -18,7 +18,6 @@ class TransportSettings:
     poll_rows_max: int
     outstanding_bytes_max: int
     isolation_level: str = "read_committed"
-    offset_reset: str = "earliest"
     fetch_bytes_max: int = 16 * 1024 * 1024
     partition_fetch_bytes_max: int = 2 * 1024 * 1024
     outstanding_batches_max: int = 256
@@ -28,3 +27,4 @@ class TransportSettings:
     last_commit_seconds_max: float = 1.5
     request_bytes_max: int = 32 * 1024 * 1024
     producer_batch_bytes: int = 256 * 1024
+    life_check_seconds: float = 30.0

@@ -17,8 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
 from mode import Service
@@ -26,6 +32,7 @@ from mode.utils.futures import maybe_async
 
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
+from .continuity import Continuity
 from .record_reader import take_batches
 
 if TYPE_CHECKING:
@@ -56,6 +63,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, thread_loop=asyncio.get_running_loop(), **kwargs)
         self._commit_refused: str | None = None
+        self._continuity: Continuity | None = None
 
     # -- a service like any other, where Faust has a thread
 
@@ -105,6 +113,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                     raise
                 await self.sleep(_START_RETRY_SECONDS)
             else:
+                watch = cast(BatchApp, self.app).reading_watch
+                self._continuity = Continuity(self._ensure_consumer(), watch)
                 return
 
     async def on_thread_stop(self) -> None:
@@ -126,7 +136,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             bootstrap_servers=server_list(transport.url, transport.default_port),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
-            auto_offset_reset=limits.offset_reset,
+            auto_offset_reset="none",  # Continuity gives positions, and tells of what was lost
             isolation_level=limits.isolation_level,
             max_poll_records=limits.poll_rows_max,
             max_poll_interval_ms=int(settings.broker_max_poll_interval * 1000),
@@ -156,12 +166,27 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
             limits = cast(BatchApp, self.app).transport_settings
-            taken = await take_batches(
-                fetcher, timeout_seconds=timeout or 0.0, rows_max=max_records or limits.poll_rows_max
-            )
+            try:
+                taken = await take_batches(
+                    fetcher, timeout_seconds=timeout or 0.0, rows_max=max_records or limits.poll_rows_max
+                )
+            except OffsetOutOfRangeError as error:
+                self._await_positions(consumer, error.args[0])
+                return Poll({}, {})
         batches = {TP(*tp): batch for tp, batch in taken.items()}
-        silent = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in taken}
-        return Poll(batches, {tp: position for tp, position in silent.items() if position is not None})
+        positions = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in taken}
+        silent = {tp: position for tp, position in positions.items() if position is not None}
+        self._ensure_continuity().reach(silent | {tp: batch.next_offset for tp, batch in batches.items()})
+        return Poll(batches, silent)
+
+    def _ensure_continuity(self) -> Continuity:
+        assert self._continuity is not None, "the thread is started first"
+        return self._continuity
+
+    def positions(self) -> dict[TP, int | None]:
+        """Where reading stands in each assigned partition, None where that is not known yet."""
+        consumer = self._ensure_consumer()
+        return {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment()}
 
     def _position(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:
         assignment = consumer._subscription.subscription.assignment
@@ -179,6 +204,14 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         consumer._coordinator.check_errors()
         if consumer._fetcher._fetch_task.done():
             consumer._fetcher._fetch_task.result()
+        self._ensure_continuity().raise_failure()
+
+    async def remade(self) -> bool:
+        """Whether a topic that is being read was made anew meanwhile; an absent broker does not say so."""
+        try:
+            return await self._ensure_continuity().remade()
+        except KafkaError:
+            return False
 
     async def keep_alive(self) -> None:
         """Count as a poll without taking records: the group coordinator sees a live member."""
@@ -198,6 +231,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             tp = TopicPartition(batch.topic, batch.partition)
             if self._position(consumer, tp) == batch.next_offset:
                 consumer.seek(tp, batch.offsets[0])
+                self._ensure_continuity().reach({TP(*tp): batch.offsets[0]})
 
     async def rewind(self) -> None:
         """Read every assigned partition on from its commit, wherever that is: nobody waits for the answer."""
@@ -208,11 +242,18 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         assignment = consumer._subscription.subscription and consumer._subscription.subscription.assignment
         if assignment is None:
             return
+        self._ensure_continuity().forget()
+        self._await_positions(consumer, assignment.tps)
+
+    def _await_positions(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
         fetcher = consumer._fetcher
-        for tp in assignment.tps:
-            # As after an assignment: no position, no strategy; the fetcher then asks for the commit.
-            assignment.state_value(tp).await_reset(None)
-            fetcher._records.pop(tp, None)
+        assignment = consumer._subscription.subscription.assignment
+        for tp in partitions:
+            state = assignment.state_value(tp) if assignment is not None else None
+            if state is not None:
+                # As after an assignment: no position, no strategy; the fetcher then asks for both.
+                state.await_reset(None)
+                fetcher._records.pop(tp, None)
         fetcher._notify(fetcher._wait_consume_future)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
@@ -222,9 +263,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         try:
             # aiokafka tries until a coordinator answers, however long that takes.
             async with asyncio.timeout(limit):
-                await consumer.commit(
-                    {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
-                )
+                await consumer.commit(self._ensure_continuity().commit(offsets))
         except (CommitFailedError, ConsumerStoppedError, IllegalStateError, TimeoutError):
             return False
         except KafkaError as error:

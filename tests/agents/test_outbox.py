@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.admin import NewTopic
-from aiokafka.errors import KafkaError
 
 from farshore.agents.faust_app import make_app
 from farshore.agents.outbox import BrokerState, Outbox, Settlement
+from farshore.agents.oversize import OversizeError
 from farshore.streams.scoring.pipeline import Columns
 
 from ..site import Site, until
@@ -36,7 +38,7 @@ async def failures() -> list[BaseException]:
 @pytest.fixture
 async def outbox(site: Site, failures: list[BaseException]) -> AsyncIterator[Outbox]:
     """An outbox on the producer of a real app."""
-    app = make_app(site.settings, group=site.prefix + "outbox")
+    app = make_app(site.settings, group=site.prefix + "outbox", outputs=())
     await app.producer.start()
     opened = Outbox(lambda: app.producer, failures.append)
     yield opened
@@ -101,14 +103,67 @@ async def test_a_settlement_waits_for_every_parcel(site: Site, outbox: Outbox) -
 
 
 @pytest.mark.broker
-async def test_a_record_that_kafka_will_never_take_ends_the_worker_instead_of_being_tried_for_ever(
+async def test_records_that_together_are_too_large_for_their_topic_leave_in_parts(
     site: Site, outbox: Outbox, failures: list[BaseException]
 ) -> None:
-    topic = await make_topic(site, max_message_bytes="1000")
+    topic = await make_topic(site, max_message_bytes="3000")
+    values: list[bytes | None] = [b"%03d" % number * 100 for number in range(100)]
     done: list[bool] = []
-    outbox.put(topic, 0, columns([b"x" * 2_000]), Settlement(1, lambda: done.append(True)))
+    outbox.put(topic, 0, columns(values), Settlement(1, lambda: done.append(True)))
+    await until(lambda: done == [True] or failures != [], "settled")
+    assert failures == []
+    assert [record.value for record in await site.records(topic)] == values
+
+
+def dead_letters(values: list[bytes | None], key: bytes = b"pump-1") -> Columns:
+    """As the pipeline makes them; the offset of each is its index."""
+    place = [("reason", b"too-large"), ("topic", b"events"), ("partition", b"3")]
+    headers = [[*place, ("offset", b"%d" % index)] for index in range(len(values))]
+    return Columns([key] * len(values), values, headers)
+
+
+@pytest.mark.broker
+async def test_what_came_compressed_leaves_compressed_and_what_does_not_fit_even_so_is_cut(
+    site: Site, outbox: Outbox, failures: list[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = await make_topic(site, max_message_bytes="100000")
+    repeating, noise = b"[" * 20 * MEGABYTE, random.Random(5).randbytes(300_000)
+    small_noise = noise[:90_000] + noise[:50_000]  # no batch of its own, and too large all the same
+    letters = dead_letters([b"before", repeating, noise, small_noise, b"behind"])
+    done: list[bool] = []
+    outbox.put(topic, 0, letters, Settlement(1, lambda: done.append(True)))
+    await until(lambda: done == [True] or failures != [], "settled")
+    assert failures == []
+    first, whole, cut, small_cut, last = await site.records(topic)
+    assert (first.value, last.value) == (b"before", b"behind")
+    assert whole.value == repeating
+    assert "truncated" not in dict(whole.headers)
+    for record, value in ((cut, noise), (small_cut, small_noise)):
+        assert record.key == b"pump-1"
+        assert 50_000 <= len(record.value) < 100_000
+        assert value.startswith(record.value)
+        headers = dict(record.headers)
+        assert headers["truncated"] == b"%d" % len(value)
+        assert headers["sha256"] == hashlib.sha256(value).hexdigest().encode()
+        assert headers["reason"] == b"too-large"
+    assert sum("raise max.message.bytes" in line for line in caplog.messages) == 1
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("scored", [True, False])
+async def test_a_record_that_fits_in_no_way_ends_the_worker_and_says_which_it_is_and_what_to_set(
+    site: Site, outbox: Outbox, failures: list[BaseException], scored: bool
+) -> None:
+    topic = await make_topic(site, max_message_bytes="1000")
+    key = random.Random(6).randbytes(2_000)
+    value = b'{"source":{"topic":"events","partition":3,"offset":0}}'
+    parcel = Columns([key], [value]) if scored else dead_letters([b"a value"], key)
+    done: list[bool] = []
+    outbox.put(topic, 0, parcel, Settlement(1, lambda: done.append(True)))
     await until(lambda: len(failures) == 1, "failed")
-    assert isinstance(failures[0], KafkaError)
+    assert isinstance(failures[0], OversizeError)
+    assert "events/3 offset 0" in str(failures[0])
+    assert f"raise max.message.bytes of {topic!r}" in str(failures[0])
     assert done == []
 
 

@@ -79,6 +79,41 @@ def test_events_that_retention_took_before_they_were_read_are_counted_as_lost() 
     assert receipt.adds_up
 
 
+def test_events_that_retention_took_stay_lost_when_the_commit_has_passed_them() -> None:
+    count = good()
+    # Told twice, as after a crash between the telling and the commit; (1, 6) was scored all the same.
+    count.lost = {1: [(5, 9), (5, 9), (8, 11)]}
+    count.scored.add((1, 6))
+    count.events_committed = {0: 5, 1: 12}
+    count.events = {position for position in count.events if position[0] == 0}
+    count.events_log_start = {0: 0, 1: 11}
+    receipt = count.receipt()
+    assert receipt.lost_to_retention == 5
+    assert receipt.adds_up
+
+
+def test_events_that_were_deleted_before_the_first_commit_are_lost() -> None:
+    count = good()
+    count.events |= {(2, offset) for offset in range(40, 50)}
+    count.events_log_start = {0: 0, 1: 0, 2: 40}
+    receipt = count.receipt()
+    assert (receipt.lost_to_retention, receipt.unread) == (40, 12)
+    assert receipt.adds_up
+
+
+def test_outcomes_of_a_topic_that_was_made_anew_are_no_outcomes_of_its_successors_events() -> None:
+    count = good()
+    count.scored.remove((0, 2))
+    count.earlier_scored = {(1, 0, 2), (1, 0, 70)}
+    count.earlier_lost = 4
+    receipt = count.receipt()
+    assert not receipt.events_add_up
+    count.scored.add((0, 2))
+    receipt = count.receipt()
+    assert receipt.adds_up
+    assert (receipt.events, receipt.scored, receipt.lost_to_retention) == (16, 9, 4)
+
+
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_every_outcome_has_its_line(outcome: Outcome) -> None:
     count = good()

@@ -16,6 +16,7 @@ from farshore.agents.hub_event import EventEncoder
 from farshore.agents.leaving import leaving_of
 from farshore.agents.sender import Anomaly, Outcomes, Sender, SenderLimits
 from farshore.agents.uplink import EventHubUplink, UplinkLimits
+from farshore.agents.uplink_errors import UplinkTooLargeError
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
 from farshore.schemas.records import Outcome
 from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN, BackoffLimits
@@ -143,6 +144,27 @@ async def test_a_service_that_takes_less_than_its_link_promised_is_sent_less(
     await uplink.close()
     assert at_hub(hub) == list(range(8))
     assert outcomes.counts == {Outcome.ACKNOWLEDGED: 8}
+
+
+async def test_a_link_that_is_refused_as_too_large_before_anything_was_sent_sets_nothing_aside(
+    hub: EventHubsStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sizes of attaching a link are none of an anomaly's: the sender waits and tries again."""
+    sender, uplink = sender_to(hub)
+    real = uplink.connect
+    refusals = iter(range(2))
+
+    async def refused_at_first(lane: int) -> None:
+        if next(refusals, None) is not None:
+            raise UplinkTooLargeError("message-size-exceeded")
+        await real(lane)
+
+    monkeypatch.setattr(uplink, "connect", refused_at_first)
+    outcomes = await deliver(sender, leaving(1), leaving(2))
+    await uplink.close()
+    assert next(refusals, None) is None
+    assert at_hub(hub) == [1, 2]
+    assert outcomes.counts == {Outcome.ACKNOWLEDGED: 2}
 
 
 async def test_an_outage_is_two_lines_however_many_attempts_it_took(

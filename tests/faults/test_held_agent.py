@@ -42,7 +42,7 @@ async def held_app(
     """An app whose agent is held once, on its first batch; it notes the offsets that it was given."""
     values = site.values | {"kafka_max_poll_interval_seconds": str(INTERVAL_SECONDS)}
     settings = type(site.settings)(**values)
-    app = make_app(settings, group=settings.scorer_group)
+    app = make_app(settings, group=settings.scorer_group, outputs=())
     held = False
 
     @app.agent(app.topic(settings.topic_events, schema=BatchSchema()), name="held")
@@ -73,6 +73,6 @@ async def test_an_agent_held_longer_than_the_poll_interval_is_given_records_agai
         await site.publish(source.take(50))
         await until(lambda: len(set(offsets)) == 50, "the first events")
         await site.publish(source.take(50))
-        await site.scored(seconds_max=30)
+        await site.scored()
         assert app.fatal is None
     assert len(set(offsets)) == 100

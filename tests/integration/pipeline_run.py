@@ -82,7 +82,6 @@ class PipelineRun:
     count: SiteCount
     logs: dict[str, str]
     warnings: dict[str, list[str]]
-    stop_seconds: dict[str, float]
 
 
 async def run_pipeline(bootstrap: str, prefix: str, folder: Path, package: Path) -> PipelineRun:
@@ -101,7 +100,8 @@ async def run_pipeline(bootstrap: str, prefix: str, folder: Path, package: Path)
         await site.publish(good[half + 200 :])
         count = await site.settled()
         names = site.settings.topics
-        stop_seconds = {name: await worker.stop() for name, worker in workers.items()}
+        for worker in workers.values():
+            await worker.stop()
         return PipelineRun(
             site=site,
             events=await site.records(names.events),
@@ -113,5 +113,4 @@ async def run_pipeline(bootstrap: str, prefix: str, folder: Path, package: Path)
             count=count,
             logs={name: worker.log for name, worker in workers.items()},
             warnings={name: worker.lines("WARNING", "ERROR") for name, worker in workers.items()},
-            stop_seconds=stop_seconds,
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 
-from ..site import values_of
-from .pipeline_run import BAD, DUPLICATE_KEYS, GOOD_EVENTS, PipelineRun
+from farshore.agents.receipts import count_site
+
+from ..site import EventSource, Site, values_of
+from .pipeline_run import BAD, DUPLICATE_KEYS, GOOD_EVENTS, MEGABYTE, PipelineRun
 
 pytestmark = pytest.mark.broker
 
@@ -41,3 +44,25 @@ def test_of_duplicate_keys_the_last_counts(pipeline_run: PipelineRun) -> None:
     assert value["time"] == 1_700_000_000_000
     assert value["source"]["offset"] == event.offset
     assert orjson.loads(event.value)["readings"]["flow"] == 0.25
+
+
+async def test_an_event_that_only_fits_its_topic_compressed_stops_nothing(site: Site) -> None:
+    """The broker bounds what is sent, compressed; the dead letter has to find room for all of it again."""
+    topic, value = site.settings.topic_events, b'{"note":"' + b"x" * 20 * MEGABYTE + b'"}'
+    producer = AIOKafkaProducer(
+        bootstrap_servers=site.bootstrap, compression_type="gzip", max_request_size=2 * len(value)
+    )
+    await producer.start()
+    await producer.send_and_wait(topic, value, key=b"pump-1", partition=0)
+    await producer.stop()
+    scorer = await site.start("score")
+    await site.publish(EventSource(seed=91).take(50), partition=0)
+    await site.scored()
+    (letter,) = await site.records(site.settings.topic_dead_letters)
+    assert letter.value == value
+    assert dict(letter.headers)["reason"] == b"too-large"
+    receipt = (await count_site(site.settings)).receipt()
+    assert (receipt.scored, receipt.dead_letters) == (50, 1)
+    assert receipt.adds_up
+    assert scorer.lines("WARNING", "ERROR") == []
+    await scorer.stop()

@@ -12,9 +12,10 @@ import pytest
 from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from farshore.agents.admin import site_topics
+from farshore.agents.admin import ensure_topics, site_topics
+from farshore.agents.errors import TopicError
 
-from ..site import Site
+from ..site import Site, until
 
 pytestmark = pytest.mark.broker
 
@@ -34,8 +35,18 @@ async def recreate(site: Site, topic: str, partitions: int, config: dict[str, st
         async with site.admin() as admin:
             answer = await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=config)])
         if answer.topic_errors[0][1] == 0:
+            await until(lambda: described(site, topic, config), "described")
             return
+        await asyncio.sleep(0.2)
     raise AssertionError(f"{topic} could not be made anew: {answer}")
+
+
+async def described(site: Site, topic: str, config: dict[str, str]) -> bool:
+    """Whether the broker tells of the new one: it answers a creation a little before it knows of it."""
+    async with site.admin() as admin:
+        listed = topic in await admin.list_topics()
+    found = await config_of(site, topic)
+    return listed and config.items() <= found.items()
 
 
 async def test_check_finds_nothing_wrong_with_a_good_site_and_says_what_it_saw(site: Site) -> None:
@@ -65,11 +76,84 @@ async def test_a_store_that_is_not_compacted_is_refused_by_name(site: Site) -> N
         assert "Traceback" not in done.stderr
 
 
-async def test_dead_letters_that_cannot_hold_every_event_are_refused(site: Site) -> None:
-    await recreate(site, site.settings.topic_dead_letters, 4, {"max.message.bytes": "1000"})
+async def test_outputs_that_cannot_hold_what_becomes_of_every_event_are_refused(site: Site) -> None:
+    names, largest = site.settings.topics, site.settings.topic_event_bytes_max
+    size = {"max.message.bytes": str(largest + 1_000)}
+    outputs = [names.scored, names.anomalies, names.dead_letters]
+    for topic in outputs:
+        cleanup = "compact" if topic == names.anomalies else "delete"
+        await recreate(site, topic, 4, {"cleanup.policy": cleanup} | size)
     done = await site.run("check")
     assert done.returncode == 1
-    assert "raise its max.message.bytes" in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "max.message.bytes" in line]
+    for topic, line in zip(outputs, lines, strict=True):
+        assert repr(topic) in line
+        assert f"raise its max.message.bytes to {largest + 65_536}" in line
+
+
+async def test_outputs_are_made_for_the_events_topic_that_is_there(site: Site) -> None:
+    settings, largest = site.settings, 12 * 1024 * 1024
+    await recreate(site, settings.topic_events, 6, {"max.message.bytes": str(largest)})
+    async with site.admin() as admin:
+        await admin.delete_topics(
+            [settings.topic_scored, settings.topic_anomalies, settings.topic_dead_letters]
+        )
+    await until(lambda: made_again(site), "made again")
+    for topic in (settings.topic_scored, settings.topic_anomalies, settings.topic_dead_letters):
+        assert (await config_of(site, topic))["max.message.bytes"] == str(largest + 65_536)
+        assert len(await site.ends(topic)) == 6
+    await site.make_topics()  # and they are found good
+
+
+async def made_again(site: Site) -> bool:
+    try:
+        await site.make_topics()
+    except TopicError:
+        return False  # still being deleted
+    return True
+
+
+async def test_topics_that_promise_less_than_the_settings_ask_are_named_and_a_worker_starts_all_the_same(
+    site: Site,
+) -> None:
+    scored = site.settings.topic_scored
+    await recreate(site, scored, 4, {"max.message.bytes": str(16 * 1024 * 1024)})
+    asked = {"topic_replication": "3", "topic_in_sync_replicas_min": "2"}
+    done = await site.run("check", **asked)
+    assert done.returncode == 0, done.stderr
+    weaker = [line for line in done.stdout.splitlines() if "warning" in line and repr(scored) in line]
+    assert len(weaker) == 2
+    assert "has 1 replicas, the settings ask for 3" in weaker[0]
+    assert "has min.insync.replicas=1, the settings ask for 2" in weaker[1]
+    worker = await site.start("score")
+    (line,) = worker.lines("WARNING")
+    assert repr(scored) in line
+    assert "has one replica and flush.messages=9223372036854775807: a power cut" in line
+    await worker.stop()
+
+
+async def test_a_topic_that_nothing_could_be_written_to_is_refused(site: Site) -> None:
+    scored = site.settings.topic_scored
+    config = {"max.message.bytes": str(16 * 1024 * 1024), "min.insync.replicas": "2"}
+    await recreate(site, scored, 4, config)
+    async with site.admin() as admin:
+        with pytest.raises(TopicError) as refused:
+            await ensure_topics(admin, site_topics(site.settings))
+    assert f"topic {scored!r} has min.insync.replicas=2 and only 1 replica: nothing" in str(refused.value)
+
+
+async def test_a_store_that_cannot_take_the_models_largest_anomaly_is_refused_before_any_event(
+    site: Site,
+) -> None:
+    store = site.settings.topic_anomalies
+    await recreate(site, store, 4, {"cleanup.policy": "compact", "max.message.bytes": "2000"})
+    for command in ("check", "score"):
+        done = await site.run(command)
+        assert done.returncode == 1, command
+        (line,) = [line for line in done.stderr.splitlines() if "takes messages of 2000 bytes" in line]
+        assert repr(store) in line
+        assert "max.message.bytes" in line
+        assert "Traceback" not in done.stderr
 
 
 async def test_outputs_grow_with_the_events_topic(site: Site) -> None:
@@ -101,7 +185,7 @@ async def test_outputs_grow_with_the_events_topic(site: Site) -> None:
         ({"event_bytes_max": "9000000"}, "topic_event_bytes_max"),
         ({"model": "/no/such/folder"}, "/no/such/folder is no folder"),
         ({"eventhub_connection_string": f"Endpoint=;SharedAccessKey={SECRET}"}, "EVENTHUB_CONNECTION_STRING"),
-        ({"kafka_bootstrap": "127.0.0.1:1"}, "no Kafka broker answers"),
+        ({"kafka_bootstrap": "127.0.0.1:1"}, "no Kafka broker answers at 127.0.0.1:1\n"),
     ],
 )
 async def test_each_thing_wrong_is_named_and_no_secret_is_printed(
@@ -110,6 +194,8 @@ async def test_each_thing_wrong_is_named_and_no_secret_is_printed(
     done = await site.run("check", **given)
     assert done.returncode == 1
     assert said in done.stderr
+    # One finding is one line: no library speaks beside it.
+    assert all(line.startswith("farshore: ") or " FAILED " in line for line in done.stderr.splitlines())
     for output in (done.stdout, done.stderr):
         assert "Traceback" not in output
         assert SECRET not in output

@@ -31,14 +31,14 @@ from farshore.agents import metrics
 from farshore.agents.exposition import serve_metrics
 from farshore.agents.lag import LagExporter, WatchedGroups
 from farshore.local.ports import free_ports
-from farshore.schemas.reasons import DeadLetterReason
+from farshore.schemas.reasons import DeadLetterReason, GapReason
 from farshore.schemas.severity import Severity
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = ROOT / "deploy/grafana/farshore.json"
 PROMETHEUS = ROOT / "deploy/prometheus"
-READY_SECONDS_MAX = 30.0
-ANSWER_SECONDS_MAX = 30.0
+READY_SECONDS_MAX = 90.0
+ANSWER_SECONDS_MAX = 90.0
 VARIABLES = {"$__rate_interval": "10s", "$group": ".*", "$topic": ".*"}
 
 
@@ -84,7 +84,7 @@ class PrometheusServer:
 
     def ask(self, path: str, **parameters: str) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             body = json.load(answer)
         assert body["status"] == "success", body
         return body["data"]
@@ -98,7 +98,7 @@ class PrometheusServer:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -169,6 +169,8 @@ def be_active(stop: threading.Event) -> None:
         metrics.SENT_AHEAD.labels("high").inc()
         metrics.REPEATS_AVOIDED.inc()
         metrics.DELIVERIES.labels("acknowledged").inc(3)
+        metrics.GAPS.labels("events", GapReason.RETENTION.value).inc()
+        metrics.RECORDS_LOST.labels("events", GapReason.RETENTION.value).inc(30)
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +180,8 @@ def prometheus(worker_port: int, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("prometheus")
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {
-        "scrape_interval": "250ms",
-        "scrape_timeout": "250ms",
+        "scrape_interval": "500ms",
+        "scrape_timeout": "500ms",
         "evaluation_interval": "500ms",
     }
     config["rule_files"] = [str(PROMETHEUS / name) for name in config["rule_files"]]
@@ -233,10 +235,12 @@ def test_every_query_of_the_dashboard_returns_data(prometheus: PrometheusServer,
 
 @pytest.mark.broker
 def test_the_lag_shown_is_the_brokers(prometheus: PrometheusServer) -> None:
-    totals = prometheus.numbers(
-        "sum by (group) (max by (group, topic, partition) (farshore_consumer_lag_records))"
-    )
-    assert sorted(totals) == [8.0, 10.0, 10.0]
+    expression = "sum by (group) (max by (group, topic, partition) (farshore_consumer_lag_records))"
+    deadline = time.monotonic() + ANSWER_SECONDS_MAX
+    # A scrape that comes too late on a loaded machine leaves nothing to be shown until the next.
+    while sorted(totals := prometheus.numbers(expression)) != [8.0, 10.0, 10.0]:
+        assert time.monotonic() < deadline, totals
+        time.sleep(0.25)
 
 
 @pytest.mark.broker

@@ -42,6 +42,8 @@ def test_configuration_and_rules_are_valid(promtool: str) -> None:
 SERIES = {
     'up{job="scorer", instance="s:9464"}': "1x5 0x55",
     'up{job="bridge", instance="b:9464"}': "1x60",
+    'process_start_time_seconds{job="scorer", instance="s:9464"}': "1000x5 2000x55",
+    'process_start_time_seconds{job="bridge", instance="b:9464"}': "1000x9 2000x4 3000x4 4000x40",
     'farshore_uplink_state{job="bridge"}': "0x60",
     'farshore_uplink_state{job="scorer"}': "3x60",
     'farshore_consumer_lag_records{group="behind", topic="events", partition="0"}': "0+100x60",
@@ -59,6 +61,7 @@ SERIES = {
 """A site whose scorer dies after 5 minutes, whose broker is gone after 20 and whose uplink is never there."""
 
 WORKER_DOWN = {"severity": "critical", "job": "scorer", "instance": "s:9464"}
+RESTARTING = {"severity": "critical", "job": "bridge", "instance": "b:9464"}
 BEHIND = {"severity": "warning", "group": "behind", "topic": "events"}
 
 
@@ -67,6 +70,8 @@ BEHIND = {"severity": "warning", "group": "behind", "topic": "events"}
     [
         ("FarshoreWorkerDown", 5, []),
         ("FarshoreWorkerDown", 10, [WORKER_DOWN]),
+        ("FarshoreWorkerRestarting", 18, []),
+        ("FarshoreWorkerRestarting", 22, [RESTARTING]),
         ("FarshoreLagGrowing", 3, []),
         ("FarshoreLagGrowing", 30, [BEHIND]),
         ("FarshoreLagUnread", 20, []),

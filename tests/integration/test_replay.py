@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from pathlib import Path
 
@@ -57,7 +58,6 @@ async def test_files_of_every_form_arrive_row_by_row(site: Site, tmp_path: Path)
         ("pump,time,flow\na,1,2\n", ["--device", "pumps"], "--device pumps: no such column"),
         ("pump,at,flow\na,1,2\n", [], "name the time's column with --time"),
         ("", [], "is empty"),
-        ("time,flow\n1,2\n3\n", [], "a row has 1 cells, fewer than the header"),
         ("time\n1\n", [], "no columns are left for readings"),
         ("time,flow\n1,\udcff\n", [], "is no CSV"),
         (None, [], "is missing"),
@@ -75,13 +75,40 @@ async def test_a_file_that_cannot_be_replayed_gets_one_clear_line(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("7", ", row 1501: column 'flow': the row has 1 cells, the header has 3"),
+        ("7,1,2,3", ", row 1501: column 'note' is the last, and cells follow it"),
+        ("7,1," + "x" * 200_000, "after row 1500: "),
+    ],
+)
+async def test_a_bad_row_in_mid_file_is_named_and_what_came_before_it_is_counted(
+    site: Site, tmp_path: Path, bad: str, said: str
+) -> None:
+    file = tmp_path / "given.csv"
+    good = "".join(f"{number},{number},\n" for number in range(1_500))
+    file.write_text(f"time,flow,note\n{good}{bad}\n9,9,\n")
+    done = await site.run("replay", str(file))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "1500 events before it are acknowledged" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert len(await site.records(site.settings.topic_events)) == 1_500
+
+
+async def test_an_absent_broker_is_the_same_one_line_as_everywhere(site: Site, tmp_path: Path) -> None:
+    """aiokafka used to print its own line before ours, which held a raw tuple."""
+    file = tmp_path / "given.csv"
+    file.write_text("time,flow\n1,2\n")
+    done = await site.run("replay", str(file), kafka_bootstrap="127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr == "farshore: no Kafka broker answers at 127.0.0.1:1\n"
+
+
 async def test_wrong_usage_exits_with_2(site: Site, tmp_path: Path) -> None:
-    for arguments in (
-        ["--timezone", "Mars/Olympus"],
-        ["--delimiter", ";;"],
-        ["--rate", "0"],
-        ["--sped", "1"],
-    ):
-        done = await site.run("replay", str(tmp_path / "x.csv"), *arguments)
-        assert done.returncode == 2, arguments
+    wrong = (["--timezone", "Mars/Olympus"], ["--delimiter", ";;"], ["--rate", "0"], ["--sped", "1"])
+    file = str(tmp_path / "x.csv")
+    for done in await asyncio.gather(*(site.run("replay", file, *arguments) for arguments in wrong)):
+        assert done.returncode == 2, done.args
         assert "Traceback" not in done.stderr

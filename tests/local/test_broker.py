@@ -18,7 +18,7 @@ from farshore.local.broker import BrokerSettings, EmbeddedBroker
 from farshore.local.broker_probe import broker_answers
 from farshore.local.kafka_tools import console_consumer
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
 FIVE_MEGABYTES = 5 * 1024 * 1024
 PROXY_PORT = 14_999
@@ -78,7 +78,7 @@ async def test_kafkas_own_console_consumer_reads_what_we_wrote(broker, topic_pre
     topic = topic_prefix + "scored"
     await make_topic(broker.bootstrap, topic)
     await produce(broker.bootstrap, topic, '{"device":"Pümpe"}'.encode(), b"two", b"three")
-    lines = console_consumer(broker.bootstrap, topic, count_max=3, timeout_seconds=30)
+    lines = console_consumer(broker.bootstrap, topic, count_max=3, timeout_seconds=90)
     assert lines == ['{"device":"Pümpe"}', "two", "three"]
 
 

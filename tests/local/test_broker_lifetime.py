@@ -16,7 +16,7 @@ import pytest
 
 from farshore.local.guarded_process import GuardedProcess
 
-END_SECONDS_MAX = 15.0
+END_SECONDS_MAX = 60.0
 
 BROKER_OWNER = """
 import signal, time

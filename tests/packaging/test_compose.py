@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from farshore.agents.admin import site_topics
+from farshore.agents.exposition import HEALTH_PATH
 from farshore.agents.settings import PREFIX, Settings, load_settings
 from farshore.schemas.topics import Role
 
@@ -124,7 +125,9 @@ def test_a_worker_accepts_its_settings(
     assert targets == ({str(settings.model)} if worker == "scorer" else set())
     kafka = compose["services"]["kafka"]["environment"]
     assert f"://{settings.kafka_bootstrap}" in kafka["KAFKA_ADVERTISED_LISTENERS"]
-    assert str(settings.metrics_port) in "".join(compose["services"][worker]["healthcheck"]["test"])
+    check = "".join(compose["services"][worker]["healthcheck"]["test"])
+    assert f":{settings.metrics_port}{HEALTH_PATH}'" in check
+    assert compose["services"][worker]["restart"] == "unless-stopped"  # a worker that is stuck ends itself
 
 
 def test_prometheus_scrapes_the_port_that_each_worker_serves(compose: dict[str, Any]) -> None:

@@ -6,6 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
+from farshore.agents.exposition import HEALTH_PATH
+from farshore.agents.settings import Settings
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8")
 IGNORED = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
@@ -46,3 +49,11 @@ def test_workers_run_without_rights() -> None:
     assert user is not None
     assert int(user[1]) > 0
     assert 'ENTRYPOINT ["farshore"]' in final
+
+
+def test_the_image_asks_the_worker_for_its_health_where_it_is_served() -> None:
+    check = re.search(r"^HEALTHCHECK .*\\\n.*$", DOCKERFILE, re.MULTILINE)
+    assert check is not None
+    assert f"'{HEALTH_PATH}'" in check[0]
+    default = Settings.model_fields["metrics_port"].default
+    assert f"'FARSHORE_METRICS_PORT', '{default}'" in check[0]

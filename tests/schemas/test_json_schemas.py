@@ -11,12 +11,15 @@ from jsonschema.exceptions import ValidationError
 
 import farshore.schemas
 from farshore.schemas.manifest import load_schema
+from farshore.schemas.reasons import GapReason
 from farshore.schemas.records import (
     TIME_MS_LIMIT,
     AnomalyRecord,
     DeliveryRecord,
     Departure,
+    GapRecord,
     Outcome,
+    ReadingRecord,
     ScoredRecord,
     Source,
 )
@@ -29,6 +32,8 @@ WRITTEN: dict[str, type] = {
     "anomaly": AnomalyRecord,
     "delivery": DeliveryRecord,
     "departure": Departure,
+    "gap": GapRecord,
+    "reading": ReadingRecord,
 }
 
 SOURCE = {"topic": "events", "partition": 0, "offset": 12}
@@ -72,6 +77,25 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "score": 9.5,
         "severity": "high",
         "model": "pump@1",
+    },
+    "gap": {
+        "kind": "gap",
+        "group": "farshore-scorer",
+        "topic": "events",
+        "topic_id": "62fc1b71-bbb0-4f99-9876-08f8959b797d",
+        "partition": 0,
+        "from": 20,
+        "to": 50,
+        "reason": "retention",
+        "time": 1_690_000_000_789,
+    },
+    "reading": {
+        "kind": "reading",
+        "group": "farshore-scorer",
+        "topic": "events",
+        "topic_id": "62fc1b71-bbb0-4f99-9876-08f8959b797d",
+        "partition": 0,
+        "time": 1_690_000_000_789,
     },
 }
 
@@ -142,6 +166,12 @@ def test_manifest_levels_are_the_same_vocabulary() -> None:
 def test_outcomes_are_the_closed_vocabulary() -> None:
     enum = load_schema("delivery")["properties"]["outcome"]["enum"]
     assert enum == [outcome.value for outcome in Outcome]
+
+
+def test_reasons_of_gaps_are_the_closed_vocabulary_and_what_is_not_known_is_null() -> None:
+    assert load_schema("gap")["properties"]["reason"]["enum"] == [reason.value for reason in GapReason]
+    assert is_valid("gap", EXAMPLES["gap"] | {"topic_id": None, "from": None, "to": None, "reason": "remade"})
+    assert not is_valid("gap", EXAMPLES["gap"] | {"partition": None})
 
 
 def test_contributions_may_be_null_and_readings_may_not() -> None:

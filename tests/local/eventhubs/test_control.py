@@ -10,6 +10,8 @@ import pytest
 
 from farshore.local.eventhubs import Control, ControlDoor, ControlError, EventHubsStandIn, FaultKind
 
+WAIT_SECONDS = 20.0
+
 
 @pytest.fixture
 async def door(stand_in: EventHubsStandIn) -> AsyncIterator[ControlDoor]:
@@ -55,11 +57,11 @@ async def test_nonsense_is_answered_with_an_error_and_the_next_line_with_what_it
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
     for line in lines:
         writer.write(line + b"\n")
-        response = json.loads(await asyncio.wait_for(reader.readline(), 2))
+        response = json.loads(await asyncio.wait_for(reader.readline(), WAIT_SECONDS))
         assert list(response) == ["error"], line
     assert stand_in.faults.fault.kind is FaultKind.NONE
     writer.write(b'{"fault": "busy", "count": null}\n')
-    assert json.loads(await asyncio.wait_for(reader.readline(), 2)) == {"ok": True}
+    assert json.loads(await asyncio.wait_for(reader.readline(), WAIT_SECONDS)) == {"ok": True}
     writer.close()
 
 
@@ -67,7 +69,7 @@ async def test_a_line_without_end_is_cut_off_and_the_door_stays_open(door: Contr
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
     writer.write(b"x" * 200_000)
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(reader.readexactly(1), 2)
+        await asyncio.wait_for(reader.readexactly(1), WAIT_SECONDS)
     writer.close()
     assert (await Control(door.port).stats()).events == 0
 

@@ -27,7 +27,7 @@ from farshore.local.eventhubs.performatives import (
 )
 from farshore.local.eventhubs.values import Described, Symbol, UInt, ULong, UShort
 
-WAIT_SECONDS = 3.0
+WAIT_SECONDS = 20.0
 
 
 def event(body: bytes) -> bytes:
@@ -114,7 +114,7 @@ def test_whatever_bytes_come_the_server_goes_on(peers: Any, pieces: list[bytes])
             for piece in pieces:
                 writer.write(struct.pack(">IBBH", 8 + len(piece), 2, 0, 0) + piece)
             writer.write_eof()
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), WAIT_SECONDS)
             writer.close()
             peer = await peers.opened(stand_in)
             peer.writer.close()

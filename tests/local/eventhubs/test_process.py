@@ -38,7 +38,7 @@ async def process() -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def line_of(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
-    return await asyncio.wait_for(process.stdout.readline(), 10)
+    return await asyncio.wait_for(process.stdout.readline(), 60)
 
 
 async def test_it_prints_its_address_takes_events_and_obeys_the_control_door(
@@ -50,9 +50,9 @@ async def test_it_prints_its_address_takes_events_and_obeys_the_control_door(
     await control.fault("busy", count=1)
     client = EventHubProducerClient.from_connection_string(address["connection_string"], retry_total=0)
     with pytest.raises(Exception, match="busy"):
-        await within(8, client.send_batch(batch_of(b"a", partition_id="2"), timeout=4))
-    await within(8, client.send_batch(batch_of(b"a", b"b", partition_id="2"), timeout=4))
-    await within(1, client.close())
+        await within(40, client.send_batch(batch_of(b"a", partition_id="2"), timeout=20))
+    await within(40, client.send_batch(batch_of(b"a", b"b", partition_id="2"), timeout=20))
+    await within(20, client.close())
     stats = await control.stats()
     assert stats.events_by_partition == {"0": 0, "1": 0, "2": 2}
     assert (stats.sends_refused, stats.sends_stored) == (1, 1)
@@ -62,7 +62,7 @@ async def test_it_prints_its_address_takes_events_and_obeys_the_control_door(
 async def test_a_signal_ends_it_in_order(process: asyncio.subprocess.Process, number: int) -> None:
     await line_of(process)
     process.send_signal(number)
-    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 async def test_it_ends_when_its_parent_is_killed() -> None:
@@ -78,7 +78,7 @@ async def test_it_ends_when_its_parent_is_killed() -> None:
     json.loads(await line_of(parent))
     parent.kill()
     await parent.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while is_running(child):
             await asyncio.sleep(0.02)
 
@@ -99,7 +99,7 @@ async def test_a_taken_port_is_an_error_and_not_a_second_server(process: asyncio
     second = await asyncio.create_subprocess_exec(
         *COMMAND, "--port", str(port), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, error = await asyncio.wait_for(second.communicate(), 10)
+    out, error = await asyncio.wait_for(second.communicate(), 60)
     assert second.returncode != 0
     assert out == b""
     assert b"in use" in error

@@ -31,7 +31,7 @@ async def test_a_batch_to_a_partition_is_read_back_in_order_with_its_properties(
     batch.add(EventData(larger_than_a_frame))
     before = datetime.now(UTC)
     reading = asyncio.ensure_future(sdk.read(21))
-    await within(8, sdk.make_producer().send_batch(batch, timeout=4))
+    await within(40, sdk.make_producer().send_batch(batch, timeout=20))
 
     *events, last = await reading
 
@@ -49,7 +49,7 @@ async def test_a_batch_to_a_partition_is_read_back_in_order_with_its_properties(
         b"exact": 0.1,
         b"is_new": True,
     }
-    assert abs((events[0].enqueued_time - before).total_seconds()) < 5
+    assert abs((events[0].enqueued_time - before).total_seconds()) < 60
     assert {event.partition_key for event in events} == {None}
 
 
@@ -61,7 +61,7 @@ async def test_twenty_thousand_events_come_back_exactly_and_in_order(
     bodies = [b"%d:" % number + b"x" * (number % 300) for number in range(20_000)]
     for start in range(0, len(bodies), 500):
         await within(
-            8, client.send_batch(batch_of(*bodies[start : start + 500], partition_id="0"), timeout=4)
+            40, client.send_batch(batch_of(*bodies[start : start + 500], partition_id="0"), timeout=20)
         )
 
     events = await reading
@@ -90,14 +90,14 @@ async def test_batches_without_a_partition_take_turns_and_keys_keep_theirs(sdk: 
 
 async def test_the_hub_and_its_partitions_describe_themselves(sdk: Any, within: Callable[..., Any]) -> None:
     client = sdk.make_producer()
-    hub = await within(8, client.get_eventhub_properties())
+    hub = await within(40, client.get_eventhub_properties())
     assert hub["eventhub_name"] == "anomalies"
     assert hub["partition_ids"] == ["0", "1"]
-    assert abs((datetime.now(UTC) - hub["created_at"]).total_seconds()) < 30
+    assert abs((datetime.now(UTC) - hub["created_at"]).total_seconds()) < 120
 
     await sdk.send(client, b"a", b"b", b"c")
-    full = await within(8, client.get_partition_properties("0"))
-    empty = await within(8, client.get_partition_properties("1"))
+    full = await within(40, client.get_partition_properties("0"))
+    empty = await within(40, client.get_partition_properties("1"))
 
     assert (full["beginning_sequence_number"], full["last_enqueued_sequence_number"]) == (0, 2)
     assert (full["is_empty"], empty["is_empty"]) == (False, True)
@@ -110,7 +110,7 @@ async def test_a_partition_that_does_not_exist_is_refused(sdk: Any, within: Call
     with pytest.raises(EventHubError):
         await sdk.send(client, b"a", partition_id="7")
     with pytest.raises(ConnectError, match="404"):
-        await within(8, client.get_partition_properties("7"))
+        await within(40, client.get_partition_properties("7"))
 
 
 async def test_the_link_says_how_large_a_message_may_be_and_rejects_larger_ones(
@@ -121,10 +121,10 @@ async def test_the_link_says_how_large_a_message_may_be_and_rejects_larger_ones(
     async with EventHubsStandIn(partitions=1, link_bytes_max=100_000) as stand_in:
         sdk = sdk_of(stand_in)
         client = sdk.make_producer()
-        batch = await within(8, client.create_batch(partition_id="0"))
+        batch = await within(40, client.create_batch(partition_id="0"))
         assert batch.max_size_in_bytes == 100_000
         with pytest.raises(EventDataSendError, match="the link takes 100000"):
-            await within(8, client.send_batch(batch_of(b"x" * 150_000, partition_id="0"), timeout=4))
+            await within(40, client.send_batch(batch_of(b"x" * 150_000, partition_id="0"), timeout=20))
         assert stand_in.stats().events == 0
         await sdk.send(client, b"small")
         assert stand_in.stats().events == 1
@@ -149,15 +149,15 @@ async def test_the_sync_sdk_sends_and_reads_too(
             target=consumer.receive, args=(take,), kwargs={"starting_position": "-1"}, daemon=True
         )
         receiving.start()
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 40
         while not received and time.monotonic() < deadline:
             time.sleep(0.02)
         consumer.close()
-        receiving.join(timeout=5)
+        receiving.join(timeout=20)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while thread.is_alive() and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert received == ["from a thread"]

@@ -365,3 +365,15 @@ def test_bytes_that_are_no_utf8_are_refused_in_members_nobody_asked_for(
     decoded = decoder.decode([GOOD, GOOD[:-1] + b', "other": "\xff"}'], [None, None])
     assert [rejection.reason for rejection in decoded.rejections] == [DeadLetterReason.NOT_UTF8]
     assert isinstance(decoder._reader, TypedReader)
+
+
+@pytest.mark.parametrize("name", ['a "hot" bearing', "C:\\pump\\flow", "two\nlines", "tab\t"])
+def test_names_with_signs_that_json_escapes_are_names_like_others(
+    manifest_of: Callable[..., Manifest], name: str
+) -> None:
+    """msgspec knows no such member; a package that had one ended its worker at start with a traceback."""
+    manifest = manifest_of(features=[name, "pressure", "vibration"])
+    event = {"device": "d", "time": 1, "readings": {name: 1.5, "pressure": 2.5, "vibration": 0.0}}
+    decoded = EventDecoder(manifest, event_bytes_max=1_000).decode([json.dumps(event).encode()], [None])
+    assert not decoded.rejections
+    assert decoded.matrix.tolist() == [[1.5, 2.5, 0.0]]
