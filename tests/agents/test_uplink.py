@@ -109,6 +109,7 @@ LOST = [
     FaultKind.RELEASE,
     FaultKind.DETACH,
     FaultKind.END_SESSION,
+    FaultKind.TOKEN_EXPIRED,
     FaultKind.CLOSE_CONNECTION,
     FaultKind.TOKEN_REFUSED,
     FaultKind.TOKEN_IGNORED,
