@@ -122,10 +122,12 @@ def make_app(
     outputs: Collection[str],
     poll_rows_max: int = POLL_ROWS_MAX,
     outstanding_bytes_max: int | None = None,
+    rewind_offsets: int = 0,
 ) -> WorkerApp:
     """An app that reads committed records in `group` and writes to `outputs`, by its outbox.
 
-    Topics are made and checked by `admin.py` alone.
+    Each assignment begins `rewind_offsets` before the commit. Topics are made and checked by `admin.py`
+    alone.
     """
     session_seconds = settings.kafka_session_timeout_seconds
     app = WorkerApp(
@@ -152,6 +154,7 @@ def make_app(
         outstanding_bytes_max=outstanding_bytes_max or settings.outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
         life_check_seconds=settings.kafka_metadata_age_seconds_max,
+        rewind_offsets=rewind_offsets,
     )
     app.outbox = Outbox(lambda: app.producer, app.stop_on_error)
     room = OutputRoom(settings, outputs, lambda: app.producer)

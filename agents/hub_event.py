@@ -14,7 +14,7 @@ Only the id differs from event to event: nothing of an anomaly that the policy k
 Source and id together are unique; a receiver drops a repeat by them (CloudEvents 1.0.2, AMQP binding 1.0.2).
 
 The message is encoded here (AMQP 1.0, parts 1.6 and 3.2) and not by the SDK, whose objects cost 58 µs an
-event with these properties; this costs 2 (ADR 11).
+event with these properties; this costs 2 (ADR 12).
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = [
+    "ALARMS_RESTED",
     "ANOMALIES",
     "ANOMALIES_WAITING",
     "BATCH_ROWS",
@@ -14,7 +15,9 @@ __all__ = [
     "CONSUMER_LAG_RECORDS",
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
+    "DEVICE_MEMORY_BYTES",
     "EVENTS",
+    "EVENTS_REBUILT",
     "GAPS",
     "RECORDS_LOST",
     "REPEATS_AVOIDED",
@@ -26,6 +29,7 @@ __all__ = [
     "UPLINK_SEND_SECONDS",
     "UPLINK_STATE",
     "UPLINK_WAITED",
+    "WINDOW_COLD",
     "WORKER_REGISTRY",
     "serve_as_bridge",
     "serve_as_scorer",
@@ -56,6 +60,21 @@ SCORING_SECONDS: Final = Histogram(
     "farshore_scoring_seconds",
     "Seconds to decode, score and encode one batch.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
+)
+WINDOW_COLD: Final = Counter(
+    "farshore_window_cold",
+    "Scored events whose device had fewer readings within the horizon than the window asks for.",
+)
+ALARMS_RESTED: Final = Counter(
+    "farshore_alarms_rested",
+    "Scored events above the threshold that are no anomalies because their device rested.",
+)
+EVENTS_REBUILT: Final = Counter(
+    "farshore_events_rebuilt",
+    "Events below the commit that were read again to rebuild what is kept of devices.",
+)
+DEVICE_MEMORY_BYTES: Final = Gauge(
+    "farshore_device_memory_bytes", "Arrays of readings and scores kept of devices, their names left out."
 )
 CONSUMER_LAG_RECORDS: Final = Gauge(
     "farshore_consumer_lag_records", "Records between commit and end.", ["group", "topic", "partition"]
@@ -118,7 +137,16 @@ _OF_THE_BRIDGE: Final = (
     DELIVERIES,
     ANOMALIES_WAITING,
 )
-_OF_THE_SCORER: Final = (EVENTS, ANOMALIES, BATCH_ROWS, SCORING_SECONDS)
+_OF_THE_SCORER: Final = (
+    ALARMS_RESTED,
+    ANOMALIES,
+    BATCH_ROWS,
+    DEVICE_MEMORY_BYTES,
+    EVENTS,
+    EVENTS_REBUILT,
+    SCORING_SECONDS,
+    WINDOW_COLD,
+)
 
 
 def serve_as_scorer() -> None:

@@ -1,7 +1,8 @@
 """The scoring agent: events in, scored records, anomalies and dead letters out, on the event's own partition.
 
 For each batch, in order:
-  1. Faust hands the agent one partition's records
+  1. Faust hands the agent one partition's records; after an assignment, for a package that keeps something
+     of devices, first those of the horizon before the commit, which have no results
   2. the pipeline decodes, scores and encodes them, in memory
   3. results are queued for `scored`, `anomalies` and `dead-letters`
   4. when the broker has acknowledged all of them, the batch is settled
@@ -16,6 +17,7 @@ from functools import partial
 from typing import Final
 
 import faust
+from faust.types import TP
 
 from ..schemas.topics import TopicNames
 from ..streams.packages.loader import ModelPackage
@@ -42,7 +44,12 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
     """A Faust app with one agent that scores the events topic by `package`."""
     names = settings.topics
     outputs = (names.scored, names.anomalies, names.dead_letters)
-    app = make_app(settings, group=settings.scorer_group, outputs=outputs)
+    app = make_app(
+        settings,
+        group=settings.scorer_group,
+        outputs=outputs,
+        rewind_offsets=package.manifest.rewind_offsets,
+    )
     pipeline = EventPipeline(
         package,
         site=settings.site,
@@ -59,6 +66,12 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
             with app.stopping_on_error():
                 _score_batch(event, pipeline, outbox, names)
 
+    @app.on_partitions_assigned.connect
+    async def forget_devices(_app: faust.App, _assigned: set[TP], **_: object) -> None:
+        # Nothing is handed out here, and what was handed out before is passed over: every partition is read
+        # again from its horizon. A partition that went and came back would miss what lay in between.
+        pipeline.forget_devices()
+
     app.close_with(outbox.close)
     return app
 
@@ -69,6 +82,9 @@ def _score_batch(event: faust.Event, pipeline: EventPipeline, outbox: Outbox, na
     result = pipeline.process(batch, now_ms=time.time_ns() // 1_000_000)
     metrics.SCORING_SECONDS.observe(time.perf_counter() - started)
     metrics.BATCH_ROWS.observe(len(batch))
+    metrics.DEVICE_MEMORY_BYTES.set(pipeline.memory_bytes)
+    if result.rebuilt:
+        metrics.EVENTS_REBUILT.inc(result.rebuilt)
     parcels = [
         (topic, columns)
         for topic, columns in (
@@ -88,6 +104,8 @@ def _settled(event: faust.Event, result: BatchResult) -> None:
     settle(event)
     if len(result.scored):
         metrics.EVENTS.labels("scored").inc(len(result.scored))
+    metrics.WINDOW_COLD.inc(result.windows_cold)
+    metrics.ALARMS_RESTED.inc(result.alarms_rested)
     for reason, count in Counter(rejection.reason for rejection in result.rejections).items():
         metrics.EVENTS.labels(reason.value).inc(count)
     for severity, count in Counter(result.severities).items():

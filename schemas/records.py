@@ -31,7 +31,10 @@ class Source(TypedDict):
 
 
 class ScoredRecord(TypedDict):
-    """A value in `scored`: `time` is epoch milliseconds UTC, `model` is name@version."""
+    """A value in `scored`: `time` is epoch milliseconds UTC, `model` is name@version.
+
+    `score` is what was compared with the threshold; `anomaly` is false also above it while the device rests.
+    """
 
     device: str
     time: int

@@ -56,6 +56,20 @@ class Decoded:
     matrix: npt.NDArray[np.generic]
     rejections: list[Rejection]
 
+    def from_row(self, start: int) -> "Decoded":
+        """The same without the rows before `start`; rejections stay."""
+        if start == 0:
+            return self
+        per_row = len(self.numbers) // max(1, len(self.devices))
+        return Decoded(
+            self.indices[start:],
+            self.devices[start:],
+            self.times_ms[start:],
+            self.numbers[start * per_row :],
+            self.matrix[start:],
+            self.rejections,
+        )
+
     def readings_of(self, row: int, features: tuple[str, ...]) -> dict[str, float]:
         """The features of one accepted event by name."""
         start = row * len(features)

@@ -13,6 +13,7 @@ class TransportSettings:
       bytes handed out and not settled <= outstanding_bytes_max + one poll
       batches handed out and not settled <= outstanding_batches_max + one poll
       one poll <= fetch_bytes_max, or a single record larger than that
+      an assignment reads at most rewind_offsets of each partition once more, below its commit
     """
 
     poll_rows_max: int
@@ -28,3 +29,4 @@ class TransportSettings:
     request_bytes_max: int = 32 * 1024 * 1024
     producer_batch_bytes: int = 256 * 1024
     life_check_seconds: float = 30.0
+    rewind_offsets: int = 0
