@@ -9,7 +9,8 @@ PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
 .PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-peers
-.PHONY: benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month up
+.PHONY: benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month
+.PHONY: test-uplink up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -27,6 +28,9 @@ test-fast: $(READY)
 # 30 days with outages in some minutes; MONTH_ANOMALIES=10000000 MONTH_SECONDS=3600 for the whole.
 test-month: $(READY)
 	@$(BIN)/pytest -s tests/month
+
+test-uplink: $(READY)
+	@$(BIN)/python -m tests.uplink
 
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"
@@ -87,7 +91,7 @@ benchmark-crayfish: $(READY)
 	@$(BIN)/python benchmarks/crayfish.py "$(MODEL)" $(if $(PEERS),--harness "$(PEERS)")
 
 lock:
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra parquet --extra dev --output-file requirements/dev.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra cloud --extra parquet --extra dev --output-file requirements/dev.txt pyproject.toml
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements/core.txt --constraint requirements/dev.txt pyproject.toml
 
 clean:

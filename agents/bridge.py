@@ -1,38 +1,50 @@
 """The bridge agent: anomalies from the store to Event Hubs, settled one by one in `deliveries`.
 
 For each batch of one partition, in order:
-  1. Faust hands the agent the records; tombstones and damaged records never reach the link
-  2. what the policy lets leave of each is packed into events, as many a batch as the link takes; others are
-     held back
-  3. each batch is sent until the service acknowledges it, however long that takes
-  4. its outcomes are written to `deliveries`, and what left to `audit`
-  5. when the broker has acknowledged those, the batch is settled and Faust commits its offsets
-A crash between 3 and 5 sends again what was not committed, under the same ids. One agent sends one batch at
-a time, so events of a device, which share a partition, arrive in order. While the uplink is away the agent
-waits; the transport keeps the group membership and holds a bounded number of records in memory.
+  1. Faust hands the agent the records, which go to the partition's lane
+  2. what `deliveries` holds of the partition is known; settled ones, tombstones and damaged records never
+     reach the link; where the severest go first, those of the whole backlog are sent before the rest of these
+  3. what the policy lets leave of each anomaly is packed into events, as many a batch as the link takes
+  4. each batch is sent until the service acknowledges it, however long that takes
+  5. its outcomes are written to `deliveries`, and what left to `audit`; the lane sends one batch more before
+     they are acknowledged there
+  6. when all outcomes are, the records are settled and Faust commits their offsets
+A crash between 4 and 5 sends again what was under way, under the same ids: two hub batches a lane at most.
+One lane sends one batch at a time, so events of a device, which share a partition, arrive in order. While
+the uplink is away the lanes wait; the transport keeps the group membership and holds a bounded number of
+records in memory.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 import faust
+from faust.types import TP
 
 from ..streams.delivery.breaker import BackoffLimits
 from ..streams.transport.app import batch_of, settle
+from ..streams.transport.batch import PartitionBatch
+from ..streams.transport.consumer import BatchConsumer
 from ..streams.transport.schema import BatchSchema
 from . import metrics
-from .departures import AUDIT_PARTITION, Outcomes
-from .errors import SettingsError
+from .departures import Origin, Outcomes
 from .faust_app import WorkerApp, make_app
 from .hold_follower import HoldFollower
+from .hub_access import hub_access
+from .hub_event import EventEncoder
 from .lag_reader import PartitionLag
+from .lanes import Lanes
+from .leaving import leaving_of
 from .notices import Notices
 from .outbox import Settlement
+from .outcome_writer import OutcomeWriter
 from .policy_file import load_policy
-from .sender import Sender
+from .sender import Sender, SenderLimits
 from .settings import Settings
+from .settled_ids import SettledIds
+from .severe_first import Backlog, SevereFirst
 from .store_keeper import StoreKeeper
 from .uplink import EventHubUplink, UplinkLimits
 
@@ -40,57 +52,81 @@ __all__ = ["make_bridge"]
 
 _AGENT_NAME: Final = "bridge"
 
-# About one batch of the link: what a crash in mid-delivery sends again.
 _POLL_ROWS_MAX: Final = 2_000
 
 
 def make_bridge(settings: Settings) -> WorkerApp:
     """A Faust app with one agent that brings the anomalies topic to Event Hubs."""
-    if settings.eventhub_connection_string is None:
-        raise SettingsError(
-            "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
-        )
-    names = settings.topics
     policy = load_policy(settings)
-    app = make_app(
-        settings, group=settings.bridge_group, outputs=(names.deliveries,), poll_rows_max=_POLL_ROWS_MAX
-    )
     uplink = EventHubUplink(
-        settings.eventhub_connection_string.get_secret_value(),
-        settings.eventhub_name,
+        hub_access(settings),
         UplinkLimits(settings.uplink_connect_seconds_max, settings.uplink_send_seconds_max),
     )
-    sender = Sender(
-        uplink,
-        BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
-        policy,
-        settings.site,
-        on_attempt=app.note_progress,
+    names = settings.topics
+    app = make_app(
+        settings,
+        group=settings.bridge_group,
+        outputs=(names.deliveries,),
+        poll_rows_max=_POLL_ROWS_MAX,
+        outstanding_bytes_max=settings.bridge_outstanding_bytes_max,
     )
+    encoder = EventEncoder(policy.source_of(settings.site))
+    sender = Sender(uplink, encoder, _sender_limits(settings), on_attempt=app.note_progress)
     outbox = app.outbox
-    app.pauses += [outbox.pause, sender.pause]
+    settled = SettledIds(settings.kafka_bootstrap, names.deliveries, app.note_progress)
+    app.pauses += [outbox.pause, sender.pause, settled.pause]
 
     def owned() -> frozenset[int]:
-        return frozenset(
-            part.partition for part in app.consumer.assignment() if part.topic == names.anomalies
+        return frozenset(tp.partition for tp in app.consumer.assignment() if tp.topic == names.anomalies)
+
+    keeper = StoreKeeper(settings, outbox, owned, settled.note)
+
+    async def deliver(event: faust.Event) -> None:
+        batch = batch_of(event)
+        await know(batch.partition, batch.offsets[0], batch.timestamps_ms[0])
+        _forget_committed(app, settled, batch)
+        if severe_first is not None:
+            await severe_first.before(batch)
+        await deliver_batch(batch, partial(settle, event))
+
+    async def deliver_batch(batch: PartitionBatch, on_settled: Callable[[], None]) -> bool:
+        generation = app.consumer_generation_id
+        settlement = Settlement(1, on_settled)
+        writer = OutcomeWriter(outbox, names, batch.partition, settlement)
+
+        def on_outcome(offset: int, key: bytes) -> None:
+            settled.add(batch.partition, offset, key)
+            keeper.quota.settled((key,))
+
+        origin = Origin(settings.site, batch.partition, policy)
+        outcomes = Outcomes(on_outcome, writer.write, origin)
+        leaving = leaving_of(batch, settled, outcomes, policy)
+        if not await sender.deliver(
+            batch.partition, leaving, outcomes, lambda: generation == app.consumer_generation_id
+        ):
+            return False  # never settled: its next owner is given it again
+        settlement.parcel_done()
+        return True
+
+    async def know(partition: int, offset: int, time_ms: int) -> None:
+        app.note_progress()
+        await settled.know(partition, offset, time_ms, app.consumer_generation_id)
+
+    severe_first = None
+    if settings.drain == "severe-first":
+        backlog = Backlog(
+            generation=lambda: app.consumer_generation_id,
+            assigned=lambda: set(owned()),
+            know=know,
+            deliver=partial(deliver_batch, on_settled=lambda: None),
         )
+        severe_first = SevereFirst(settings.kafka_bootstrap, names.anomalies, settings.bridge_group, backlog)
+    lanes = Lanes(app, deliver)
 
-    keeper = StoreKeeper(settings, outbox, owned)
-    anomalies = app.topic(names.anomalies, schema=BatchSchema())
-
-    @app.agent(anomalies, name=_AGENT_NAME)
+    @app.agent(app.topic(names.anomalies, schema=BatchSchema()), name=_AGENT_NAME)
     async def bridge(stream: faust.StreamT) -> None:
         async for event in stream.noack().events():
-            with app.stopping_on_error():
-                batch = batch_of(event)
-                outcomes = await sender.deliver(batch)
-                settlement = Settlement(outcomes.parcels, partial(_settled, event, outcomes))
-                # What left first: a delivery whose batch has no audit record would tell of an unknown policy.
-                if len(outcomes.audit):
-                    outbox.put(names.audit, AUDIT_PARTITION, outcomes.audit, settlement)
-                if len(outcomes):
-                    outbox.put(names.deliveries, batch.partition, outcomes.columns, settlement)
-                    keeper.quota.settled(outcomes.columns.keys)
+            lanes.put(event)
 
     @app.task
     async def keep() -> None:
@@ -105,9 +141,28 @@ def make_bridge(settings: Settings) -> WorkerApp:
         await HoldFollower(settings, sender, outbox).run()
 
     app.lag_listeners.append(partial(_note_waiting, settings.bridge_group, keeper))
-    app.close_with(uplink.discard)
+    app.close_with(lanes.close)
+    app.close_with(uplink.close)
     app.close_with(outbox.close)
     return app
+
+
+def _sender_limits(settings: Settings) -> SenderLimits:
+    return SenderLimits(
+        BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
+        settings.uplink_batches_max,
+        settings.uplink_kbits_per_second_max,
+        settings.uplink_events_per_second_max,
+        settings.uplink_pack_anomalies_max,
+    )
+
+
+def _forget_committed(app: WorkerApp, settled: SettledIds, batch: PartitionBatch) -> None:
+    consumer = app.consumer
+    assert isinstance(consumer, BatchConsumer)
+    committed = consumer.ledger.committed(TP(batch.topic, batch.partition))
+    if committed is not None:
+        settled.forget_below(batch.partition, committed)
 
 
 def _note_waiting(group: str, keeper: StoreKeeper, lags: Sequence[PartitionLag]) -> None:
@@ -119,9 +174,3 @@ def _note_waiting(group: str, keeper: StoreKeeper, lags: Sequence[PartitionLag])
     metrics.ANOMALIES_WAITING.set(sum(mine) if mine else math.nan)
     if mine:
         keeper.note_waiting(sum(mine))
-
-
-def _settled(event: faust.Event, outcomes: Outcomes) -> None:
-    settle(event)
-    for outcome, count in outcomes.counts.items():
-        metrics.DELIVERIES.labels(outcome.value).inc(count)

@@ -1,122 +1,139 @@
-"""A batch of the store as the uplink gets it, and what became of it for `deliveries` and `audit`.
+"""What leaves of anomalies, and what became of them for `deliveries` and `audit`.
 
-Guarantees: what goes to the link has passed the policy; each anomaly gets one delivery record, each batch
-that left one audit record. Neither ever leaves the site.
+Guarantees: each anomaly gets one delivery record, each batch that left one audit record. Neither ever leaves
+the site.
 """
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from ..schemas.records import DeliveryRecord, DepartedRecord, Outcome
-from ..streams.delivery.policy import DamagedAnomalyError, HeldBack, Policy
+from ..streams.delivery.policy import Policy
 from ..streams.scoring.codec import encode
 from ..streams.scoring.pipeline import Columns
-from ..streams.transport.batch import PartitionBatch
 from .audit import AUDIT_PARTITION
 
-__all__ = ["AUDIT_PARTITION", "Departure", "Outcomes", "body_digest", "departures_in"]
+__all__ = ["AUDIT_PARTITION", "Anomaly", "Origin", "Outcomes", "body_digest"]
+
+
+@dataclass(slots=True)
+class Anomaly:
+    """What leaves of one anomaly, and where it stands in its partition of the store.
+
+    `cut` says what of it was left out for its size, `resent` is the request by which it is sent again.
+    """
+
+    key: bytes
+    offset: int
+    body: bytes
+    cut: str | None = None
+    resent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
-    """One anomaly on its way: the key of its record and the body of its event."""
+class Origin:
+    """Where anomalies come from and what lets them leave, as audit records tell it."""
 
-    key: bytes
-    body: bytes
-    resent: str | None
+    site: str
+    partition: int
+    policy: Policy
 
 
 class Outcomes:
-    """What became of a batch's anomalies: `columns` for `deliveries`, `audit` for the batches that left."""
+    """What became of anomalies: `columns` for `deliveries`, `audit` for the batches that left.
 
-    def __init__(self, site: str, partition: int, policy: Policy) -> None:
-        self._site = site
-        self._partition = partition
-        self._policy = policy
+    `on_settled` hears of each, by offset and key. `flush` is called after each hub batch to take what there
+    is. Without an `origin` there are no audit records.
+    """
+
+    def __init__(
+        self,
+        on_settled: Callable[[int, bytes], None] = lambda _offset, _key: None,
+        flush: Callable[["Outcomes"], Awaitable[None]] | None = None,
+        origin: Origin | None = None,
+    ) -> None:
         self.columns = Columns()
         self.audit = Columns()
         self.counts: Counter[Outcome] = Counter()
+        self._on_settled = on_settled
+        self._flush = flush
+        self._origin = origin
 
     def __len__(self) -> int:
         return len(self.columns)
 
-    @property
-    def parcels(self) -> int:
-        """How many of the two have records."""
-        return bool(len(self.columns)) + bool(len(self.audit))
-
-    def acknowledged(self, departures: Sequence[Departure], *, batch: str) -> None:
+    def acknowledged(self, anomalies: Sequence[Anomaly], *, batch: str) -> None:
         """The service has these, in one batch."""
-        now_ms = _now_ms()
-        for departure in departures:
-            digest = body_digest(departure.body)
-            self._add(departure.key, Outcome.ACKNOWLEDGED, now_ms, batch, None, digest, departure.resent)
+        for anomaly in anomalies:
+            digest = body_digest(anomaly.body)
+            self.add(
+                anomaly.key,
+                anomaly.offset,
+                Outcome.ACKNOWLEDGED,
+                batch,
+                anomaly.cut,
+                digest=digest,
+                resent=anomaly.resent,
+            )
+        if self._origin is not None:
+            self._tell_departed(self._origin, anomalies, batch)
+
+    def _tell_departed(self, origin: Origin, anomalies: Sequence[Anomaly], batch: str) -> None:
         record = DepartedRecord(
             kind="departed",
-            site=self._site,
+            site=origin.site,
             batch=batch,
-            time=now_ms,
-            partition=self._partition,
-            count=len(departures),
-            resent=sum(departure.resent is not None for departure in departures),
-            bytes=sum(len(departure.body) for departure in departures),
-            fields=self._policy.leaves,
-            policy=self._policy.digest,
+            time=_now_ms(),
+            partition=origin.partition,
+            count=len(anomalies),
+            resent=sum(anomaly.resent is not None for anomaly in anomalies),
+            bytes=sum(len(anomaly.body) for anomaly in anomalies),
+            fields=origin.policy.leaves,
+            policy=origin.policy.digest,
         )
-        self.audit.keys.append(self._site.encode())
+        self.audit.keys.append(origin.site.encode())
         self.audit.values.append(encode(record))
 
-    def set_aside(self, key: bytes, detail: str) -> None:
-        """The link takes no such anomaly, or it is damaged."""
-        self._add(key, Outcome.SET_ASIDE, _now_ms(), None, detail, None, None)
-
-    def held_back(self, key: bytes, reason: str) -> None:
-        """The policy keeps it on the site."""
-        self._add(key, Outcome.HELD_BACK, _now_ms(), None, reason, None, None)
-
-    def _add(
+    def add(
         self,
         key: bytes,
+        offset: int,
         outcome: Outcome,
-        now_ms: int,
         batch: str | None,
         detail: str | None,
-        digest: str | None,
-        resent: str | None,
+        *,
+        digest: str | None = None,
+        resent: str | None = None,
     ) -> None:
+        """Note one anomaly's outcome."""
         record = DeliveryRecord(
             id=key.decode(errors="replace"),
             outcome=outcome.value,
             batch=batch,
-            time=now_ms,
+            time=_now_ms(),
             detail=detail,
+            offset=offset,
             digest=digest,
             resent=resent,
         )
         self.columns.keys.append(key)
         self.columns.values.append(encode(record))
         self.counts[outcome] += 1
+        self._on_settled(offset, key)
 
+    def take(self) -> tuple[Columns, Columns, Counter[Outcome]]:
+        """What was noted since the last time: for `deliveries`, for `audit`, and how many of each outcome."""
+        taken = self.columns, self.audit, self.counts
+        self.columns, self.audit, self.counts = Columns(), Columns(), Counter()
+        return taken
 
-def departures_in(batch: PartitionBatch, policy: Policy, outcomes: Outcomes) -> list[Departure]:
-    """What leaves of `batch`, in its order; what does not is noted in `outcomes`."""
-    found = []
-    for key, value in zip(batch.keys, batch.values, strict=True):
-        if key is None or value is None:
-            continue  # a tombstone: its delivery was settled long ago
-        try:
-            verdict = policy.judge(value)
-        except DamagedAnomalyError as error:
-            outcomes.set_aside(key, str(error))
-            continue
-        if isinstance(verdict, HeldBack):
-            outcomes.held_back(key, verdict.reason)
-        else:
-            found.append(Departure(key, verdict.body(), verdict.resent))
-    return found
+    async def flush(self) -> None:
+        """Pass on what there is."""
+        if self._flush is not None and len(self):
+            await self._flush(self)
 
 
 def body_digest(body: bytes) -> str:

@@ -125,6 +125,7 @@ def make_app(
     group: str,
     outputs: Collection[str],
     poll_rows_max: int = POLL_ROWS_MAX,
+    outstanding_bytes_max: int | None = None,
     rewind_offsets: int = 0,
 ) -> WorkerApp:
     """An app that reads committed records in `group` and writes to `outputs`, by its outbox.
@@ -132,6 +133,7 @@ def make_app(
     Each assignment begins `rewind_offsets` before the commit. Topics are made and checked by `admin.py`
     alone.
     """
+    outstanding_bytes_max = outstanding_bytes_max or settings.outstanding_bytes_max
     session_seconds = settings.kafka_session_timeout_seconds
     app = WorkerApp(
         group,
@@ -154,8 +156,8 @@ def make_app(
     app.transport_settings = TransportSettings(
         isolation_level="read_committed",
         poll_rows_max=poll_rows_max,
-        poll_bytes_max=min(settings.batch_bytes_max, settings.outstanding_bytes_max),
-        outstanding_bytes_max=settings.outstanding_bytes_max,
+        poll_bytes_max=min(settings.batch_bytes_max, outstanding_bytes_max),
+        outstanding_bytes_max=outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
         life_check_seconds=settings.kafka_metadata_age_seconds_max,
         rewind_offsets=rewind_offsets,

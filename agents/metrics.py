@@ -20,8 +20,10 @@ __all__ = [
     "EVENTS_REBUILT",
     "GAPS",
     "RECORDS_LOST",
+    "REPEATS_AVOIDED",
     "RUN_ROWS_MAX",
     "SCORING_SECONDS",
+    "SENT_AHEAD",
     "SILENT_SECONDS",
     "STORE_BYTES",
     "STORE_HIGH_WATER_BYTES",
@@ -32,7 +34,10 @@ __all__ = [
     "STORE_TIME_TO_FULL",
     "TRANSACTIONS",
     "UPLINK_ATTEMPTS",
+    "UPLINK_BYTES",
+    "UPLINK_SEND_SECONDS",
     "UPLINK_STATE",
+    "UPLINK_WAITED",
     "WINDOW_COLD",
     "WORKER_REGISTRY",
     "serve_as_bridge",
@@ -111,6 +116,21 @@ UPLINK_STATE: Final = Gauge(
     "farshore_uplink_state", "The uplink's breaker: 0 offline, 1 probing, 2 throttled, 3 online."
 )
 UPLINK_ATTEMPTS: Final = Counter("farshore_uplink_attempts", "Sends to Event Hubs by result.", ["result"])
+UPLINK_BYTES: Final = Counter("farshore_uplink_bytes", "Bytes of batches that Event Hubs acknowledged.")
+UPLINK_SEND_SECONDS: Final = Histogram(
+    "farshore_uplink_send_seconds",
+    "Seconds from sending a batch to its acknowledgement.",
+    buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+UPLINK_WAITED: Final = Counter(
+    "farshore_uplink_waited_seconds", "Seconds that lanes waited for leave to send, by reason.", ["reason"]
+)
+SENT_AHEAD: Final = Counter(
+    "farshore_sent_ahead", "Anomalies looked at ahead of the rest for their severity.", ["severity"]
+)
+REPEATS_AVOIDED: Final = Counter(
+    "farshore_repeats_avoided", "Anomalies read once more that were settled already and not sent again."
+)
 DELIVERIES: Final = Counter(
     "farshore_deliveries", "Anomalies settled by the bridge, by outcome.", ["outcome"]
 )
@@ -143,6 +163,11 @@ for _unknown in (STORE_BYTES, STORE_TIME_TO_DRAIN):
 _OF_THE_BRIDGE: Final = (
     UPLINK_STATE,
     UPLINK_ATTEMPTS,
+    UPLINK_BYTES,
+    UPLINK_SEND_SECONDS,
+    UPLINK_WAITED,
+    SENT_AHEAD,
+    REPEATS_AVOIDED,
     DELIVERIES,
     ANOMALIES_WAITING,
     STORE_BYTES,

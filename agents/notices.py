@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aiokafka.errors import KafkaError
 
 from ..streams.delivery.policy import Policy
-from .departures import AUDIT_PARTITION, Departure, Outcomes
+from .departures import AUDIT_PARTITION, Anomaly, Origin, Outcomes
 from .errors import FarshoreError
 from .outbox import Outbox
 from .sender import Sender
@@ -75,14 +75,15 @@ class Notices:
             for record in records:
                 told = decoded(record.value)
                 if told is not None and told.get("kind") == "dropped":
-                    await self._deliver(Departure(str(told["id"]).encode(), self._policy.notice(told), None))
+                    notice = Anomaly(str(told["id"]).encode(), record.offset, self._policy.notice(told))
+                    await self._deliver(notice)
             passed = records[-1].offset + 1
         if passed > place:
             await reader.keep_place(topic, AUDIT_PARTITION, passed)
 
-    async def _deliver(self, notice: Departure) -> None:
-        outcomes = Outcomes(self._settings.site, AUDIT_PARTITION, self._policy)
-        await self._sender.deliver_all([notice], AUDIT_PARTITION, outcomes)
+    async def _deliver(self, notice: Anomaly) -> None:
+        outcomes = Outcomes(origin=Origin(self._settings.site, AUDIT_PARTITION, self._policy))
+        await self._sender.deliver(AUDIT_PARTITION, [notice], outcomes)
         # Its own record of leaving; it is no anomaly and has no place in `deliveries`.
         if len(outcomes.audit):
             await self._outbox.put_all([(self._settings.topics.audit, AUDIT_PARTITION, outcomes.audit)])

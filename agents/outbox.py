@@ -55,6 +55,10 @@ class Settlement:
         if parcels == 0:
             on_settled()
 
+    def expect(self) -> None:
+        """One parcel more than was known at first."""
+        self._left += 1
+
     def parcel_done(self) -> None:
         """One parcel is acknowledged."""
         self._left -= 1

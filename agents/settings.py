@@ -5,10 +5,12 @@ appear nowhere, in errors least of all.
 """
 
 import os
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -26,6 +28,7 @@ __all__ = ["PREFIX", "Guarantee", "Settings", "load_settings"]
 PREFIX: Final = "FARSHORE_"
 
 _TOPIC_NAME: Final = r"^[A-Za-z0-9._-]{1,249}$"
+_HOST: Final = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _SITE: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
@@ -44,6 +47,28 @@ class Guarantee(StrEnum):
     EXACTLY_ONCE = "exactly-once"
 
 
+def _host_port(value: str) -> str:
+    host, _, port = value.partition(":")
+    if not re.fullmatch(_HOST, host) or (":" in value and not (port.isdigit() and 0 < int(port) < 65536)):
+        raise ValueError(f"{value!r} is no host or host:port; give it without sb:// or https://")
+    return value
+
+
+def _proxy(value: SecretStr | None) -> SecretStr | None:
+    """Checked without being quoted: it may hold a password."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value.get_secret_value())
+        good = parts.scheme == "http" and bool(parts.hostname and parts.port) and parts.path in ("", "/")
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("it is no proxy's address; give http://[user:password@]host:port")
+    return value
+
+
+HostPort = Annotated[str, AfterValidator(_host_port)]
 TopicName = Annotated[str, Field(pattern=_TOPIC_NAME)]
 
 
@@ -63,6 +88,41 @@ class Settings(BaseSettings):
         None, description="Where the bridge delivers to. A secret: never printed."
     )
     eventhub_name: str | None = Field(None, description="The hub, when the connection string names none.")
+    eventhub_connection_string_file: Path | None = Field(
+        None, description="A file that holds the connection string; read again when it changes."
+    )
+    eventhub_namespace: HostPort | None = Field(
+        None, description="`<name>.servicebus.windows.net`, where no connection string names it."
+    )
+    eventhub_sas_token_file: Path | None = Field(
+        None, description="A file that holds a SAS token for the hub; read again when it changes."
+    )
+    eventhub_credential: str | None = Field(
+        None,
+        pattern="^(workload-identity|managed-identity|service-principal)$",
+        description="Azure AD instead of keys; needs the extra `cloud`.",
+    )
+    eventhub_tenant_id: str | None = Field(None, description="Azure AD: the tenant.")
+    eventhub_client_id: str | None = Field(
+        None, description="Azure AD: the application, or the managed identity where there are several."
+    )
+    eventhub_client_secret_file: Path | None = Field(
+        None, description="A file that holds the service principal's secret; read again when it changes."
+    )
+    eventhub_transport: str = Field(
+        "amqp", pattern="^(amqp|websocket)$", description="AMQP over TCP (port 5671) or WebSockets (443)."
+    )
+    eventhub_proxy: Annotated[SecretStr | None, AfterValidator(_proxy)] = Field(
+        None,
+        description="An HTTP proxy on the way to the hub, http://[user:password@]host:port; "
+        "with WebSockets only. A secret: never printed.",
+    )
+    eventhub_ca_file: Path | None = Field(
+        None, description="Certificates (PEM) that are trusted beside the system's own."
+    )
+    eventhub_endpoint: HostPort | None = Field(
+        None, description="host[:port] to connect to in place of the namespace's own, as with a private link."
+    )
     metrics_port: int = Field(
         9464, ge=0, le=65535, description="Port of `/metrics`, `/healthz` and `/readyz`; 0 takes a free one."
     )
@@ -150,6 +210,34 @@ class Settings(BaseSettings):
     uplink_backoff_seconds_min: float = Field(0.5, gt=0, le=60, description="First wait after a failure.")
     uplink_backoff_seconds_max: float = Field(
         30.0, gt=0, le=3_600, description="Longest wait between attempts while the uplink is away."
+    )
+
+    drain: str = Field(
+        "oldest-first",
+        pattern="^(oldest-first|severe-first)$",
+        description="Order of a backlog: as it arose, or its severest anomalies first. Order within a device "
+        "(and severity) is kept either way.",
+    )
+    bridge_outstanding_bytes_max: int = Field(
+        16_777_216, ge=65_536, description="The same for the bridge, whose link may be far away."
+    )
+    uplink_batches_max: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Batches under way together, each to another partition; what a crash may repeat.",
+    )
+    uplink_pack_anomalies_max: int = Field(
+        1,
+        ge=1,
+        le=1_000,
+        description="Anomalies in one event at most, as a JSON array, where the receiver can take it apart.",
+    )
+    uplink_kbits_per_second_max: float | None = Field(
+        None, ge=1, description="Cap on the link in kbit/s; none by default."
+    )
+    uplink_events_per_second_max: float | None = Field(
+        None, ge=1, description="Cap on the link in events a second; none by default."
     )
 
     policy: Path | None = Field(

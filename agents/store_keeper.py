@@ -58,6 +58,7 @@ class StoreKeeper:
         settings: Settings,
         outbox: Outbox,
         owned: Callable[[], frozenset[int]],
+        on_dropped: Callable[[int, int, bytes], None],
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -74,7 +75,7 @@ class StoreKeeper:
         self._dropped_at = clock()
         self._failing = False
         self._above_mark = False
-        self.quota = QuotaKeeper(settings, outbox)
+        self.quota = QuotaKeeper(settings, outbox, on_dropped)
         quota = settings.store_quota_bytes
         metrics.STORE_QUOTA_BYTES.set(float("inf") if quota is None else quota)
         metrics.STORE_HIGH_WATER_BYTES.set(

@@ -5,15 +5,15 @@ For each run of at most DROPPED_TOGETHER_MAX anomalies of one partition, in orde
   2. leave out what has an outcome: `deliveries` is read, and what the bridge settles meanwhile is told
   3. write the outcome `dropped-by-quota` for each, and one `audit` record for all, which is delivered
   4. when the broker has acknowledged those, write the tombstones that make room
-A crash before 4 leaves records with an outcome in the store; they go when their retention is over. An anomaly
-in the bridge's hand may arrive all the same: then its newest outcome is acknowledged.
+A crash before 4 leaves records with an outcome in the store; they go when their retention is over. What the
+bridge sends at that moment may arrive all the same: then its newest outcome is acknowledged.
 """
 
 import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,7 @@ DROPPED_TOGETHER_MAX: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
+    offset: int
     severity: str
     size: int
     detected_at: int
@@ -54,7 +55,11 @@ class _Run:
 class QuotaKeeper:
     """Makes room when told how much is wanted."""
 
-    def __init__(self, settings: Settings, outbox: Outbox) -> None:
+    def __init__(
+        self, settings: Settings, outbox: Outbox, on_dropped: Callable[[int, int, bytes], None]
+    ) -> None:
+        """`on_dropped` hears of each by partition, offset and key, so that it is not sent any more."""
+        self._on_dropped = on_dropped
         self._settings = settings
         self._names = settings.topics
         self._outbox = outbox
@@ -122,7 +127,9 @@ class QuotaKeeper:
                 detected_at = anomaly.get("detected_at")
                 if not isinstance(detected_at, int) or record.key in self._chosen:
                     continue
-                self._chosen[record.key] = _Candidate(severity, _size(record), detected_at)
+                self._chosen[record.key] = _Candidate(
+                    int(record.offset), severity, _size(record), detected_at
+                )
                 size += _size(record)
                 if size >= wanted or len(self._chosen) >= DROPPED_TOGETHER_MAX:
                     return int(record.offset) + 1
@@ -150,9 +157,11 @@ class QuotaKeeper:
                 batch=identity,
                 time=now_ms,
                 detail=f"severity {candidate.severity}, found {candidate.detected_at}, quota {quota} bytes",
+                offset=candidate.offset,
                 digest=None,
                 resent=None,
             )
+            self._on_dropped(partition, candidate.offset, key)
             outcomes.keys.append(key)
             outcomes.values.append(encode(record))
             tombstones.keys.append(key)

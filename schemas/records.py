@@ -91,6 +91,7 @@ class Outcome(StrEnum):
 class DeliveryRecord(TypedDict):
     """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it.
 
+    `offset` is where the anomaly stood, in the same partition of `anomalies`; null where nobody knew.
     `digest` is BLAKE2b-128 of the body that left, `resent` the request by which it left again; else null.
     """
 
@@ -99,6 +100,7 @@ class DeliveryRecord(TypedDict):
     batch: str | None
     time: int
     detail: str | None
+    offset: int | None
     digest: str | None
     resent: str | None
 

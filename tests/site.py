@@ -9,7 +9,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,13 +172,15 @@ class Site:
                 load.stopping = True
                 await running
 
-    async def publish_anomalies(self, numbers: range, readings: int = 4) -> None:
+    async def publish_anomalies(
+        self, numbers: range, readings: int = 4, severity: Callable[[int], str] = lambda _number: "high"
+    ) -> None:
         """Anomalies straight into the store, as a scorer writes them; number n has id n and offset n."""
         topic, partitions = self.settings.topic_anomalies, self.settings.topic_partitions
         async with self.producer(enable_idempotence=True) as producer:
             sent = []
             for number in numbers:
-                anomaly = anomaly_record(number, readings)
+                anomaly = anomaly_record(number, readings) | {"severity": severity(number)}
                 anomaly["source"]["topic"] = self.settings.topic_events
                 value, key = orjson.dumps(anomaly), anomaly["id"].encode()
                 sent.append(await producer.send(topic, value, key=key, partition=number % partitions))

@@ -12,10 +12,12 @@ from aiokafka.errors import KafkaError
 from ...streams.packages.loader import ModelPackage, PackageError, load_package
 from ..admin import connect_admin, examine_topics, site_topics
 from ..errors import FarshoreError, first_line
+from ..hub_access import hub_access
 from ..policy_file import load_policy
 from ..scorer import largest_anomaly
 from ..settings import Settings, load_settings
-from ..uplink import EventHubUplink, UplinkBusyError, UplinkLimits, UplinkLostError, UplinkTooLargeError
+from ..uplink import EventHubUplink, UplinkLimits
+from ..uplink_errors import UplinkBusyError, UplinkLostError, UplinkTooLargeError
 from .options import ConfigOption
 
 __all__ = ["check"]
@@ -101,18 +103,15 @@ async def _kafka(settings: Settings, anomaly_bytes_max: int) -> AsyncIterator[_F
 
 
 async def _uplink(settings: Settings) -> _Finding:
-    if settings.eventhub_connection_string is None:
-        return _Finding(
-            "uplink", False, "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs it"
-        )
     try:
         uplink = EventHubUplink(
-            settings.eventhub_connection_string.get_secret_value(),
-            settings.eventhub_name,
+            hub_access(settings),
             UplinkLimits(settings.uplink_connect_seconds_max, settings.uplink_send_seconds_max),
         )
-        await uplink.connect()
-        await uplink.discard()
+        try:
+            await uplink.connect(0)
+        finally:
+            await uplink.close()
     except FarshoreError as error:
         return _Finding("uplink", False, str(error))
     except (UplinkLostError, UplinkBusyError, UplinkTooLargeError) as error:

@@ -9,6 +9,7 @@ from ...streams.packages.loader import load_package
 from .. import metrics
 from ..bridge import make_bridge
 from ..errors import SettingsError
+from ..hub_access import hub_access
 from ..policy_file import load_policy
 from ..scorer import largest_anomaly, make_scorer
 from ..settings import load_settings
@@ -45,10 +46,7 @@ def score(
 def bridge(config: ConfigOption = None) -> None:
     """Bring anomalies to Event Hubs until a signal ends it."""
     settings = load_settings(config)
-    if settings.eventhub_connection_string is None:
-        raise SettingsError(
-            "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
-        )
-    load_policy(settings)  # before anything else: a wrong policy is told at once
+    hub_access(settings)  # what is wrong is told at once, before a broker is waited for
+    load_policy(settings)
     metrics.serve_as_bridge()
     raise typer.Exit(run_worker(settings, lambda: make_bridge(settings)))

@@ -103,6 +103,13 @@ class Policy:
             return HeldBack(reason)
         return Departing(self._fields(anomaly))
 
+    def source_of(self, site: str) -> str:
+        """The CloudEvents source of what leaves: a path with the site in it as the policy lets it leave."""
+        for member in self._members:
+            if member.name == "site":
+                return f"/farshore/{member.departure_of(site)}"
+        return "/farshore"
+
     def notice(self, record: Mapping[str, object]) -> bytes:
         """What leaves of an audit record of kind `dropped`: site, time, severities by the fields' rules."""
         left: dict[str, object] = {name: record[name] for name in ("id", "kind", "count")}

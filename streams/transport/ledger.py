@@ -79,6 +79,11 @@ class OffsetLedger(Generic[P]):
             if state.committable is not None and state.committable != state.committed
         }
 
+    def committed(self, partition: P) -> int | None:
+        """What the broker has taken last of a partition, since this worker has it."""
+        state = self._partitions.get(partition)
+        return None if state is None else state.committed
+
     def reach(self, partition: P, position: int) -> None:
         """Note that reading stands at `position` and every record below it was handed out.
 

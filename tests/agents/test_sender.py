@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -10,49 +11,92 @@ from typing import Any
 import orjson
 import pytest
 
-from farshore.agents.departures import body_digest
-from farshore.agents.sender import Sender
-from farshore.agents.uplink import EventHubUplink, UplinkLimits, UplinkTooLargeError
+from farshore.agents.departures import Anomaly, Origin, Outcomes, body_digest
+from farshore.agents.hub_access import connection_string_access
+from farshore.agents.hub_event import EventEncoder
+from farshore.agents.leaving import leaving_of
+from farshore.agents.sender import Sender, SenderLimits
+from farshore.agents.uplink import EventHubUplink, UplinkLimits
+from farshore.agents.uplink_errors import UplinkTooLargeError
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
 from farshore.schemas.records import Outcome
 from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN, BackoffLimits
+from farshore.streams.delivery.policy import Policy
 from farshore.streams.transport.batch import PartitionBatch
 
 from ..site import anomaly_record, stored_in
+from ..site_hub import read_hub
+
+LANE = 1
 
 
-def sender_to(hub: EventHubsStandIn) -> tuple[Sender, EventHubUplink]:
-    uplink = EventHubUplink(hub.connection_string, None, UplinkLimits())
-    return Sender(uplink, BackoffLimits(0.05, 0.2)), uplink
+def sender_to(hub: EventHubsStandIn, **more: Any) -> tuple[Sender, EventHubUplink]:
+    uplink = EventHubUplink(connection_string_access(hub.connection_string), UplinkLimits())
+    limits = SenderLimits(BackoffLimits(0.05, 0.2), **more)
+    return Sender(uplink, EventEncoder("/farshore/north"), limits), uplink
 
 
 def batch_of(records: list[tuple[bytes | None, bytes | None]]) -> PartitionBatch:
     keys, values = [key for key, _ in records], [value for _, value in records]
     offsets = list(range(len(records)))
-    return PartitionBatch("anomalies", 1, len(records), offsets, offsets, keys, values, 0)
+    return PartitionBatch("anomalies", LANE, len(records), offsets, offsets, keys, values, 0)
 
 
-def anomaly(number: int, **changes: Any) -> tuple[bytes, bytes]:
-    record = anomaly_record(number) | changes
-    return record["id"].encode(), orjson.dumps(record)
+def record(number: int, **changes: Any) -> tuple[bytes, bytes]:
+    value = anomaly_record(number) | changes
+    return value["id"].encode(), orjson.dumps(value)
 
 
-def at_hub(hub: EventHubsStandIn) -> list[int]:
-    return [int(orjson.loads(body)["id"], 16) for _, body in stored_in(hub)]
+def leaving(number: int, **changes: Any) -> Anomaly:
+    """An anomaly of which everything may leave."""
+    key, body = record(number, **changes)
+    return Anomaly(key, number, body)
 
 
-async def test_tombstones_and_damaged_records_never_reach_the_link(hub: EventHubsStandIn) -> None:
+def at_hub(hub: EventHubsStandIn, partition: int = LANE) -> list[int]:
+    return [int(orjson.loads(body)["id"], 16) for number, body in stored_in(hub) if number == partition]
+
+
+class NothingSettled:
+    """As of a new site."""
+
+    def holds(self, _partition: int, _offset: int, _key: bytes) -> bool:
+        return False
+
+    def holds_place(self, _partition: int, _offset: int, _key: bytes) -> bool:
+        return False
+
+
+async def deliver(sender: Sender, *anomalies: Anomaly) -> Outcomes:
+    outcomes = Outcomes(origin=Origin("north", LANE, Policy()))
+    await sender.deliver(LANE, anomalies, outcomes)
+    return outcomes
+
+
+def details(outcomes: Outcomes) -> dict[bytes | None, dict[str, Any]]:
+    values = (orjson.loads(value or b"") for value in outcomes.columns.values)
+    return dict(zip(outcomes.columns.keys, values, strict=True))
+
+
+def test_tombstones_damaged_records_and_repeats_never_reach_the_link() -> None:
+    batch = batch_of([record(1), (b"gone", None), (b"damaged", b"{}"), (None, b"{}"), record(1), record(2)])
+    outcomes = Outcomes()
+    found = leaving_of(batch, NothingSettled(), outcomes, Policy())
+    assert [(anomaly.key, anomaly.offset) for anomaly in found] == [(record(1)[0], 0), (record(2)[0], 5)]
+    assert outcomes.counts == {Outcome.SET_ASIDE: 1}
+    assert details(outcomes)[b"damaged"]["outcome"] == "set-aside"
+    assert details(outcomes)[b"damaged"]["offset"] == 2
+    assert "lacks id" in details(outcomes)[b"damaged"]["detail"]
+
+
+async def test_what_was_sent_together_has_one_batch_and_each_its_place(hub: EventHubsStandIn) -> None:
     sender, uplink = sender_to(hub)
-    batch = batch_of([anomaly(1), (b"settled", None), (b"damaged", b"{}"), (None, b"{}"), anomaly(2)])
-    outcomes = await sender.deliver(batch)
-    await uplink.discard()
+    outcomes = await deliver(sender, leaving(1), leaving(2))
+    await uplink.close()
     assert at_hub(hub) == [1, 2]
-    assert outcomes.counts == {Outcome.ACKNOWLEDGED: 2, Outcome.SET_ASIDE: 1}
-    by_key = dict(zip(outcomes.columns.keys, map(orjson.loads, outcomes.columns.values), strict=True))
-    assert by_key[b"damaged"]["outcome"] == "set-aside"
-    assert "lacks id" in by_key[b"damaged"]["detail"]
-    first, second = (by_key[anomaly(number)[0]] for number in (1, 2))
+    first, second = (details(outcomes)[record(number)[0]] for number in (1, 2))
     assert first["batch"] == second["batch"]
+    assert (first["offset"], second["offset"]) == (1, 2)
     assert first["detail"] is None
     (audit,) = map(orjson.loads, outcomes.audit.values)
     assert (audit["batch"], audit["count"], audit["partition"]) == (first["batch"], 2, 1)
@@ -61,34 +105,53 @@ async def test_tombstones_and_damaged_records_never_reach_the_link(hub: EventHub
     assert [first["digest"], second["digest"]] == [body_digest(body) for body in bodies]
 
 
-async def test_an_anomaly_that_no_batch_holds_is_set_aside_and_the_rest_goes_on_in_order() -> None:
-    async with EventHubsStandIn(hub="anomalies", partitions=2, link_bytes_max=1_024) as hub:
+async def test_an_anomaly_too_large_loses_readings_then_contributions_then_its_turn() -> None:
+    async with EventHubsStandIn(hub="anomalies", partitions=2, link_bytes_max=2_048) as hub:
         sender, uplink = sender_to(hub)
-        records = [anomaly(number) for number in range(20)]
-        records[7] = anomaly(7, model="m" * 2_000 + "@1")
-        outcomes = await sender.deliver(batch_of(records))
-        await uplink.discard()
-        assert at_hub(hub) == [number for number in range(20) if number != 7]
-        assert outcomes.counts == {Outcome.ACKNOWLEDGED: 19, Outcome.SET_ASIDE: 1}
-        assert hub.stats().sends_stored > 3
+        many = {f"reading-{number}": 1.0 for number in range(100)}
+        anomalies = [leaving(number) for number in range(6)]
+        anomalies[1] = leaving(1, readings=many)
+        anomalies[2] = leaving(2, readings=many, contributions=many)
+        anomalies[3] = leaving(3, model="m" * 3_000 + "@1", readings=many)
+        outcomes = await deliver(sender, *anomalies)
+        await uplink.close()
+        assert outcomes.counts == {Outcome.ACKNOWLEDGED: 5, Outcome.SET_ASIDE: 1}
+        assert at_hub(hub) == [0, 1, 2, 4, 5]
+        bodies = [orjson.loads(body) for _, body in stored_in(hub)]
+        assert [body.get("cut") for body in bodies] == [
+            None,
+            ["readings"],
+            ["readings", "contributions"],
+            None,
+            None,
+        ]
+        assert "readings" not in bodies[1]
+        assert bodies[1]["contributions"] is None
+        assert not bodies[2].keys() & {"readings", "contributions"}
+        told = [details(outcomes)[record(number)[0]]["detail"] for number in range(4)]
+        assert told == [
+            None,
+            "without readings",
+            "without readings and contributions",
+            "larger than the link takes",
+        ]
 
 
 async def test_a_service_that_takes_less_than_its_link_promised_is_sent_less(
     hub: EventHubsStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender, uplink = sender_to(hub)
-    await uplink.connect()
+    await uplink.connect(LANE)
     real = uplink.new_batch
 
-    def too_large(lane: int) -> Any:
+    def too_large(lane: int, _bytes_max: int | None = None) -> Any:
         batch = real(lane)
-        batch.max_size_in_bytes *= 4
+        batch.bytes_max *= 4
         return batch
 
     monkeypatch.setattr(uplink, "new_batch", too_large)
-    records = [anomaly(number, model="m" * 200_000 + "@1") for number in range(8)]
-    outcomes = await sender.deliver(batch_of(records))
-    await uplink.discard()
+    outcomes = await deliver(sender, *(leaving(number, model="m" * 200_000 + "@1") for number in range(8)))
+    await uplink.close()
     assert at_hub(hub) == list(range(8))
     assert outcomes.counts == {Outcome.ACKNOWLEDGED: 8}
 
@@ -101,14 +164,14 @@ async def test_a_link_that_is_refused_as_too_large_before_anything_was_sent_sets
     real = uplink.connect
     refusals = iter(range(2))
 
-    async def refused_at_first() -> None:
+    async def refused_at_first(lane: int) -> None:
         if next(refusals, None) is not None:
             raise UplinkTooLargeError("message-size-exceeded")
-        await real()
+        await real(lane)
 
     monkeypatch.setattr(uplink, "connect", refused_at_first)
-    outcomes = await sender.deliver(batch_of([anomaly(1), anomaly(2)]))
-    await uplink.discard()
+    outcomes = await deliver(sender, leaving(1), leaving(2))
+    await uplink.close()
     assert next(refusals, None) is None
     assert at_hub(hub) == [1, 2]
     assert outcomes.counts == {Outcome.ACKNOWLEDGED: 2}
@@ -119,10 +182,10 @@ async def test_an_outage_is_two_lines_however_many_attempts_it_took(
 ) -> None:
     sender, uplink = sender_to(hub)
     caplog.set_level(logging.INFO, "farshore.agents.sender")
-    await sender.deliver(batch_of([anomaly(1)]))
+    await deliver(sender, leaving(1))
     await hub.fault(FaultKind.REJECT, 2)
-    await sender.deliver(batch_of([anomaly(2)]))
-    await uplink.discard()
+    await deliver(sender, leaving(2))
+    await uplink.close()
     told = [record.getMessage().split(":")[0] for record in caplog.records]
     assert told == ["uplink online", "uplink offline", "uplink online"]
     assert at_hub(hub) == [1, 2]
@@ -130,12 +193,12 @@ async def test_an_outage_is_two_lines_however_many_attempts_it_took(
 
 async def test_a_lost_acknowledgement_repeats_one_batch_and_no_more() -> None:
     # So small a link that the anomalies make several batches.
-    async with EventHubsStandIn(hub="anomalies", partitions=2, link_bytes_max=1_024) as hub:
+    async with EventHubsStandIn(hub="anomalies", partitions=2, link_bytes_max=4_096) as hub:
         sender, uplink = sender_to(hub)
         await hub.fault(FaultKind.DROP_AFTER_STORE, 2)
-        outcomes = await sender.deliver(batch_of([anomaly(number) for number in range(20)]))
-        await uplink.discard()
-        sent_as = Counter(orjson.loads(value)["batch"] for value in outcomes.columns.values)
+        outcomes = await deliver(sender, *(leaving(number) for number in range(20)))
+        await uplink.close()
+        sent_as = Counter(value["batch"] for value in details(outcomes).values())
         repeats = at_hub(hub).copy()
         for number in range(20):
             repeats.remove(number)
@@ -150,19 +213,87 @@ async def test_a_busy_service_is_left_alone_for_as_long_as_it_asks(
 ) -> None:
     sender, uplink = sender_to(hub)
     caplog.set_level(logging.INFO, "farshore.agents.sender")
-    await sender.deliver(batch_of([anomaly(1)]))
+    await deliver(sender, leaving(1))
     await hub.fault(FaultKind.BUSY, 2)
     began = time.monotonic()
-    await sender.deliver(batch_of([anomaly(2)]))
+    await deliver(sender, leaving(2))
     assert time.monotonic() - began >= 2 * BUSY_SECONDS_MIN
-    await uplink.discard()
+    await uplink.close()
     assert hub.stats().sends_refused == 2
     assert at_hub(hub) == [1, 2]
     told = [record.getMessage().split(":")[0] for record in caplog.records]
     assert told == ["uplink online", "uplink throttled", "uplink online"]
 
 
-async def test_a_batch_of_nothing_to_deliver_needs_no_link(hub: EventHubsStandIn) -> None:
+async def test_nothing_to_deliver_needs_no_link(hub: EventHubsStandIn) -> None:
     sender, _ = sender_to(hub)
-    assert len(await sender.deliver(batch_of([(b"settled", None)]))) == 0
+    assert len(await deliver(sender)) == 0
     assert hub.stats().connections_accepted == 0
+
+
+async def test_lanes_send_side_by_side_and_one_fault_is_one_setback_for_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "farshore.agents.sender")
+    async with EventHubsStandIn(hub="anomalies", partitions=4) as hub:
+        sender, uplink = sender_to(hub, batches_max=4)
+
+        async def lane(number: int, count: int) -> None:
+            await sender.deliver(number, [leaving(number * 100 + n) for n in range(count)], Outcomes())
+
+        await asyncio.gather(*(lane(number, 1) for number in range(4)))
+        await hub.fault(FaultKind.DELAY, delay_seconds=1.0)
+        began = time.monotonic()
+        await asyncio.gather(*(lane(number, 2) for number in range(4)))
+        assert 1.0 <= time.monotonic() - began < 3.5  # one after the other would take 4
+        await hub.fault(FaultKind.RESET_BEFORE_STORE, 4)
+        await asyncio.gather(*(lane(number, 3) for number in range(4)))
+        await uplink.close()
+        for number in range(4):
+            wanted = [number * 100 + n for n in (0, 0, 1, 0, 1, 2)]
+            assert at_hub(hub, number) == wanted
+    told = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert told[:3] == ["uplink online", "uplink offline", "uplink online"]
+
+
+@pytest.mark.parametrize(
+    "cap",
+    [{"events_per_second_max": 200.0}, {"kbits_per_second_max": 200 * 0.8 * 8}],
+    ids=["events", "kbits"],
+)
+async def test_a_cap_holds_over_all_lanes_together(hub: EventHubsStandIn, cap: dict[str, float]) -> None:
+    """400 anomalies of some 800 bytes at 200 a second: a second's worth may leave at once, the rest waits."""
+    sender, uplink = sender_to(hub, **cap)
+    await deliver(sender, leaving(0))
+    began = time.monotonic()
+    numbers = [range(1, 201), range(201, 401)]
+    await asyncio.gather(
+        *(sender.deliver(lane, [leaving(n) for n in numbers[lane]], Outcomes()) for lane in (0, 1))
+    )
+    seconds = time.monotonic() - began
+    await uplink.close()
+    assert len(stored_in(hub)) == 401
+    sent = 400 if "events_per_second_max" in cap else sum(len(body) + 200 for _, body in stored_in(hub)) / 800
+    assert seconds > sent / 200 - 1.5
+
+
+async def test_packs_hold_as_many_as_fit_and_lose_none_of_them() -> None:
+    async with EventHubsStandIn(hub="anomalies", partitions=2, link_bytes_max=8_192) as hub:
+        sender, uplink = sender_to(hub, pack_anomalies_max=8)
+        anomalies = [leaving(number) for number in range(50)]
+        # Too large for a pack of eight, and one that goes by itself.
+        anomalies[10:12] = [leaving(number, readings={"a" * 2_000: 1.0}) for number in (10, 11)]
+        anomalies[30] = leaving(30, readings={"a" * 7_000: 1.0})
+        outcomes = await deliver(sender, *anomalies)
+        await uplink.close()
+        assert outcomes.counts == {Outcome.ACKNOWLEDGED: 50}
+        bodies = [orjson.loads(body) for _, body in stored_in(hub)]
+        packs = [body if isinstance(body, list) else [body] for body in bodies]
+        assert [int(body["id"], 16) for pack in packs for body in pack] == list(range(50))
+        assert max(map(len, packs)) == 8
+        events = await read_hub(hub)
+        for event, pack in zip(events, packs, strict=True):
+            properties = {name.decode(): value.decode() for name, value in event.properties.items()}
+            many = f"+{len(pack)}" if len(pack) > 1 else ""
+            assert properties["cloudEvents:id"] == pack[0]["id"] + many
+            assert properties["cloudEvents:type"] == ("farshore.anomalies" if many else "farshore.anomaly")

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from farshore.agents.receipts import count_site
 from farshore.local.broker import BrokerSettings, EmbeddedBroker
+from farshore.local.eventhubs import FaultKind
 
-from ..site import EventSource, Site, open_site, until
+from ..site import EventSource, Site, open_site, stored_in, until
 
 pytestmark = pytest.mark.broker
 
@@ -102,3 +104,26 @@ async def test_workers_stop_in_good_order_while_the_broker_is_away(
     receipt = (await count_site(site.settings)).receipt()
     assert receipt.adds_up
     assert receipt.scored == len(events)
+
+
+async def test_a_bridge_whose_uplink_is_away_outlives_a_broker_that_is_away_too(
+    own_site: Site, own_broker: EmbeddedBroker
+) -> None:
+    """Both at once, longer than every time-out of Kafka; afterwards each anomaly leaves once."""
+    site = own_site
+    assert site.hub is not None
+    await site.hub.fault(FaultKind.BLACK_HOLE)
+    bridge = await site.start("bridge", kafka_max_poll_interval_seconds="3")
+    await site.publish_anomalies(range(200))
+    await until(lambda: site.hub.stats().connections_accepted > 0, "trying")
+    await outage(own_broker, 2.5 * REQUEST_SECONDS)
+    await site.publish_anomalies(range(200, 300))
+    await site.hub.clear()
+    await site.delivered()
+    stored = [int(orjson.loads(body)["id"], 16) for _, body in stored_in(site.hub)]
+    # The black hole had not stored anything, so nothing repeats either.
+    assert sorted(stored) == list(range(300))
+    assert bridge.running
+    assert "Traceback" not in bridge.log
+    assert max(Counter(bridge.lines("WARNING", "ERROR")).values(), default=0) <= 2, bridge.log
+    await bridge.stop()

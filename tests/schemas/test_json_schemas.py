@@ -76,6 +76,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "batch": "b-1",
         "time": 1_690_000_000_789,
         "detail": None,
+        "offset": 17,
         "digest": "cd" * 16,
         "resent": None,
     },

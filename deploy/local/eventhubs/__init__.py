@@ -1,4 +1,4 @@
-"""A stand-in for Azure Event Hubs: AMQP 1.0 over TCP on 127.0.0.1, in memory, with faults to switch on.
+"""A stand-in for Azure Event Hubs: AMQP 1.0 on 127.0.0.1, in memory, with faults to switch on.
 
 The unmodified `azure-eventhub` SDK sends to it and reads back. In process: `EventHubsStandIn`. As a process:
 `python -m farshore.local.eventhubs`, steered through `Control`. Faults are listed in `faults.py`.

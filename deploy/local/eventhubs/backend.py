@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 from .faults import FaultSwitch
 from .hub import Hub
 
 LINK_BYTES_MAX = 1_048_576
+TOKENS_KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class Counters:
     protocol_errors: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a peer showed at `$cbs`: `kind` is `jwt` or `servicebus.windows.net:sastoken`."""
+
+    kind: str
+    text: str
+
+
 @dataclass(frozen=True)
 class Backend:
     """One for each server."""
@@ -54,3 +65,5 @@ class Backend:
     limits: Limits
     faults: FaultSwitch = field(default_factory=FaultSwitch)
     counters: Counters = field(default_factory=Counters)
+    tokens: deque[Token] = field(default_factory=partial(deque, maxlen=TOKENS_KEPT))
+    """The newest tokens that were taken, oldest first."""

@@ -23,6 +23,7 @@ NOT_FOUND = Symbol("amqp:not-found")
 RESOURCE_LIMIT = Symbol("amqp:resource-limit-exceeded")
 SIZE_EXCEEDED = Symbol("amqp:link:message-size-exceeded")
 UNATTACHED_HANDLE = Symbol("amqp:session:unattached-handle")
+UNAUTHORIZED = Symbol("amqp:unauthorized-access")
 
 
 class DecodeError(ValueError):

@@ -42,6 +42,8 @@ class FaultKind(StrEnum):
     """Not stored; the link is detached with `amqp:link:detach-forced`."""
     END_SESSION = "end-session"
     """Not stored; the session is ended."""
+    TOKEN_EXPIRED = "token-expired"  # noqa: S105  # the name of a fault
+    """Not stored; the link is detached with `amqp:unauthorized-access`, as when its token has run out."""
     CLOSE_CONNECTION = "close-connection"
     """Not stored; the connection is closed with `amqp:connection:forced`."""
     DELAY = "delay"
@@ -68,6 +70,7 @@ DELIVERY = frozenset(
         FaultKind.RELEASE,
         FaultKind.DETACH,
         FaultKind.END_SESSION,
+        FaultKind.TOKEN_EXPIRED,
         FaultKind.CLOSE_CONNECTION,
         FaultKind.DELAY,
     }

@@ -9,7 +9,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .composites import Composite
-from .errors import BUSY, CONNECTION_FORCED, DECODE, DETACH_FORCED, INTERNAL, DecodeError, ProtocolError
+from .errors import (
+    BUSY,
+    CONNECTION_FORCED,
+    DECODE,
+    DETACH_FORCED,
+    INTERNAL,
+    UNAUTHORIZED,
+    DecodeError,
+    ProtocolError,
+)
 from .faults import DELIVERY, FaultKind
 from .links import ReceivingLink
 from .partitions import Partition
@@ -42,6 +51,8 @@ class PublishingLink(ReceivingLink):
                 self._refuse(first, Released())
             case FaultKind.DETACH:
                 self.detach(DETACH_FORCED, _MADE_BY_FAULT)
+            case FaultKind.TOKEN_EXPIRED:
+                self.detach(UNAUTHORIZED, "The token is expired. " + _MADE_BY_FAULT)
             case FaultKind.END_SESSION:
                 self.session.end(Error(INTERNAL, _MADE_BY_FAULT))
             case FaultKind.CLOSE_CONNECTION:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .addresses import CBS
+from .backend import Token
 from .decode import decode_value
 from .encode import encode_value
 from .errors import DECODE, RESOURCE_LIMIT, DecodeError, ProtocolError
@@ -37,7 +38,7 @@ class RequestLink(ReceivingLink):
     def delivered(self, first: Transfer, payload: bytes) -> None:
         """Accept the request and send its response."""
         sections = _read_sections(payload)
-        answer = self._answer(sections.get(APPLICATION_PROPERTIES))
+        answer = self._answer(sections.get(APPLICATION_PROPERTIES), sections.get(AMQP_VALUE))
         self.settle(first, Accepted())
         response = self.session.response_link(self._name)
         if answer is not None and response is not None:
@@ -45,7 +46,7 @@ class RequestLink(ReceivingLink):
             message_id = properties[_MESSAGE_ID] if isinstance(properties, list) and properties else None
             response.respond(_write_response(message_id, answer))
 
-    def _answer(self, arguments: Value) -> Answer | None:
+    def _answer(self, arguments: Value, body: Value) -> Answer | None:
         backend = self.session.backend
         if self._name != CBS:
             return read_management(backend.hub, arguments)
@@ -56,6 +57,8 @@ class RequestLink(ReceivingLink):
             return Answer(401, "Unauthorized access. The token was refused because a fault was asked for.")
         if not isinstance(arguments, dict) or arguments.get("operation") != "put-token":
             return Answer(400, "The only operation is put-token.")
+        text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
+        backend.tokens.append(Token(str(arguments.get("type")), text))
         return Answer(202, "Accepted")
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from .backend import Backend, Limits
+from .backend import Backend, Limits, Token
 from .connection import Connection, Hold
 from .faults import NO_FAULT, Fault, FaultKind, FaultSwitch
 from .hub import PARTITION_BYTES_MAX, Hub
@@ -25,9 +26,9 @@ BACKLOG = 128
 
 
 class EventHubsStandIn:
-    """An event hub in memory, reached over AMQP 1.0 on plain TCP by the unmodified SDK.
+    """An event hub in memory, reached over AMQP 1.0 by the unmodified SDK; TCP, or TLS with a context for it.
 
-    Accepts any key and token. Not here: TLS, checkpoints, owner levels, consumer groups other than
+    Accepts any key and token. Not here: checkpoints, owner levels, consumer groups other than
     `$default`.
     """
 
@@ -40,6 +41,7 @@ class EventHubsStandIn:
         link_bytes_max: int | None = None,
         partition_bytes_max: int = PARTITION_BYTES_MAX,
         limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         limits = limits or Limits()
         if link_bytes_max is not None:
@@ -47,6 +49,7 @@ class EventHubsStandIn:
         self._backend = Backend(Hub(hub, partitions, partition_bytes_max=partition_bytes_max), limits)
         self._connections: dict[Connection, None] = {}
         self._asked_port = port
+        self._tls = tls
         self._reservation: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._switching = asyncio.Lock()
@@ -78,6 +81,11 @@ class EventHubsStandIn:
     def faults(self) -> FaultSwitch:
         """The fault that is on, to look at; it is changed by `fault` and `clear`."""
         return self._backend.faults
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The newest tokens that were shown and taken, oldest first."""
+        return tuple(self._backend.tokens)
 
     @property
     def port(self) -> int:
@@ -131,7 +139,10 @@ class EventHubsStandIn:
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._backend, self._connections), sock=_bind(self.port), backlog=BACKLOG
+            lambda: Connection(self._backend, self._connections),
+            sock=_bind(self.port),
+            backlog=BACKLOG,
+            ssl=self._tls,
         )
 
     def _stop_listening(self) -> None:

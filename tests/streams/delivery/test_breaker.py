@@ -6,7 +6,13 @@ import random
 
 import pytest
 
-from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN, BackoffLimits, Breaker, UplinkState
+from farshore.streams.delivery.breaker import (
+    BUSY_SECONDS_MIN,
+    CALM_SECONDS,
+    BackoffLimits,
+    Breaker,
+    UplinkState,
+)
 
 
 class Clock:
@@ -101,3 +107,36 @@ def test_the_metric_rises_with_the_state() -> None:
     assert [state.number for state in UplinkState] == [0, 1, 2, 3]
     assert UplinkState.OFFLINE.number == 0
     assert UplinkState.ONLINE.number == 3
+
+
+def test_attempts_that_were_under_way_together_are_one_setback(clock: Clock) -> None:
+    changes: list[str] = []
+    subject = breaker(clock, changes)
+    subject.succeeded(subject.attempting())
+    together = [subject.attempting() for _ in range(8)]
+    for attempt in together:
+        subject.failed("reset", attempt)
+    assert subject.wait_seconds() <= 0.5
+    # One of them that went well before the link was lost does not open it again.
+    subject.succeeded(together[0])
+    assert subject.state is UplinkState.OFFLINE
+    assert changes[-1] == "online > offline: reset"
+    clock.now += 1
+    subject.succeeded(subject.attempting())
+    assert subject.ready
+
+
+def test_a_service_that_is_busy_again_soon_is_left_alone_for_longer(clock: Clock) -> None:
+    """Success in between is no calm: the service takes one batch and is busy with the next."""
+    subject = breaker(clock, [])
+    waits = []
+    for _ in range(4):
+        subject.busy("server-busy", subject.attempting())
+        waits.append(subject.wait_seconds())
+        clock.now += waits[-1]
+        subject.succeeded(subject.attempting())
+    assert waits[-1] > 2 * BUSY_SECONDS_MIN
+    clock.now += CALM_SECONDS
+    subject.succeeded(subject.attempting())
+    subject.busy("server-busy", subject.attempting())
+    assert subject.wait_seconds() == BUSY_SECONDS_MIN
