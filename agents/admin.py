@@ -26,6 +26,7 @@ from .topic_review import (
     FoundTopic,
     message_bytes_needed,
     problems_of,
+    room_problems,
     warnings_of,
 )
 
@@ -116,12 +117,11 @@ async def examine_topics(
             config = made.config
         else:
             config = topic.config
-            problems += problems_of(spec, topic, events)
+            problems += problems_of(spec, topic)
             warnings += warnings_of(spec, topic)
             if topic.partitions < partitions:
                 to_extend.append((spec.name, partitions))
-        if spec.role is Role.ANOMALIES:
-            problems += _too_small(spec, config, anomaly_bytes_max)
+        problems += room_problems(spec, config, events, anomaly_bytes_max)
     return TopicReport(tuple(missing), tuple(to_extend), tuple(problems), tuple(warnings))
 
 
@@ -143,18 +143,6 @@ def _wanted_partitions(role: Role, specs: Mapping[Role, TopicSpec], found: Mappi
         found[specs[source].name].partitions if specs[source].name in found else specs[source].partitions
         for source in sources
     )
-
-
-def _too_small(store: TopicSpec, config: Mapping[str, str], anomaly_bytes_max: int) -> list[str]:
-    limit = int(config["max.message.bytes"])
-    if limit >= anomaly_bytes_max:
-        return []
-    sentence = (
-        f"topic {store.name!r} takes messages of {limit} bytes, and an anomaly of this model may have "
-        f"{anomaly_bytes_max}, since it names every feature: give the features shorter names, or raise the "
-        "topic's max.message.bytes"
-    )
-    return [sentence]
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "FoundTopic",
     "message_bytes_needed",
     "problems_of",
+    "room_problems",
     "warnings_of",
 ]
 
@@ -42,7 +43,7 @@ def message_bytes_needed(events: FoundTopic) -> int:
     return int(events.config[MESSAGE_BYTES]) + DEAD_LETTER_OVERHEAD_BYTES
 
 
-def problems_of(spec: TopicSpec, found: FoundTopic, events: FoundTopic | None) -> list[str]:
+def problems_of(spec: TopicSpec, found: FoundTopic) -> list[str]:
     """What stands in the way of a start."""
     problems = []
     policy = found.config.get("cleanup.policy", "")
@@ -54,14 +55,6 @@ def problems_of(spec: TopicSpec, found: FoundTopic, events: FoundTopic | None) -
         problems.append(
             f"topic {spec.name!r} has cleanup.policy={policy}, expected {spec.cleanup.value}: {consequence}"
         )
-    if spec.role in CARRY_EVENTS and events is not None:
-        limit = int(found.config[MESSAGE_BYTES])
-        needed = message_bytes_needed(events)
-        if limit < needed:
-            problems.append(
-                f"topic {spec.name!r} takes messages of {limit} bytes, too few for what the largest event "
-                f"becomes: raise its max.message.bytes to {needed}"
-            )
     in_sync = int(found.config.get(_MIN_IN_SYNC, 1))
     if in_sync > found.replicas:
         problems.append(
@@ -70,6 +63,27 @@ def problems_of(spec: TopicSpec, found: FoundTopic, events: FoundTopic | None) -
             f"lower it to {found.replicas} or add replicas"
         )
     return problems
+
+
+def room_problems(
+    spec: TopicSpec, config: Mapping[str, str], events: FoundTopic | None, anomaly_bytes_max: int
+) -> list[str]:
+    """Where a topic does not take the largest record that may come: one sentence, for the larger need."""
+    if spec.role not in CARRY_EVENTS:
+        return []
+    limit = int(config[MESSAGE_BYTES])
+    of_events = 0 if events is None else message_bytes_needed(events)
+    of_model = anomaly_bytes_max if spec.role is Role.ANOMALIES else 0
+    if limit >= max(of_events, of_model):
+        return []
+    if of_model > of_events:
+        remedy = (
+            f", and an anomaly of this model may have {of_model}, since it names every feature: "
+            "give the features shorter names, or raise the topic's max.message.bytes"
+        )
+    else:
+        remedy = f", too few for what the largest event becomes: raise its max.message.bytes to {of_events}"
+    return [f"topic {spec.name!r} takes messages of {limit} bytes{remedy}"]
 
 
 def warnings_of(spec: TopicSpec, found: FoundTopic) -> list[str]:

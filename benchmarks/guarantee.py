@@ -9,38 +9,29 @@ throughputs and the added 99th percentile. Only ratios of one run mean anything.
 
 import argparse
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from job import FEATURES, PARTITIONS, make_package
-from run import CONTENDERS, HERE, fill, make_topic, run_once
-
-from farshore.local.broker import BrokerSettings, bootstrap_or_embedded
+from contenders import OURS, Contender, run_once, stop
+from job import FEATURES, PARTITIONS, EventSpec, make_package
+from topics import fill_with, make_topic, new_name, open_broker
 
 MODES = ("at-least-once", "exactly-once")
 TICKS_A_SECOND = 100
 WARM_UP_SECONDS = 3.0
 SILENCE_SECONDS_MAX = 60.0
-MESSAGE_BYTES_MAX = 1_048_588
 
 
-async def make_input(bootstrap: str, topic: str) -> None:
-    """With Kafka's own limit on messages: the results of the largest event must fit the output's."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    config = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
-    await admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
-    await admin.close()
+def worker_in(mode: str) -> Contender:
+    """Our worker with this guarantee."""
+    return replace(OURS, environment={"FARSHORE_GUARANTEE": mode})
 
 
 async def send_steadily(bootstrap: str, topic: str, rate: int, seconds: float) -> None:
@@ -90,32 +81,22 @@ async def latencies_ms(bootstrap: str, topic: str, first_ms: list[int], count: i
 
 async def latency_run(bootstrap: str, mode: str, package: Path, rate: int, seconds: float) -> list[float]:
     """A worker of its own on topics of its own; what comes in the first seconds is warm-up."""
-    topic = f"bench.{time.time_ns()}"
-    await make_input(bootstrap, f"{topic}.in")
-    await make_topic(bootstrap, f"{topic}.out")
+    in_topic, out_topic = new_name("in"), new_name("out")
+    await make_topic(bootstrap, in_topic)
+    await make_topic(bootstrap, out_topic, output=True)
     count = max(1, rate // TICKS_A_SECOND) * int((seconds + WARM_UP_SECONDS) * TICKS_A_SECOND)
-    task = {"BOOTSTRAP": bootstrap, "IN_TOPIC": f"{topic}.in", "OUT_TOPIC": f"{topic}.out"}
-    more = {"PACKAGE": str(package), "N": str(count), "FARSHORE_GUARANTEE": mode, "OMP_NUM_THREADS": "1"}
-    worker = subprocess.Popen(  # noqa: ASYNC220  it outlives this call's first await
-        [sys.executable, CONTENDERS[0].program],
-        cwd=HERE,
-        env=os.environ | task | more,
-        stdout=subprocess.DEVNULL,
-    )
+    worker = worker_in(mode).started(bootstrap, in_topic, out_topic, package, count)
     first_ms: list[int] = []
     try:
-        reading = asyncio.create_task(latencies_ms(bootstrap, f"{topic}.out", first_ms, count))
+        reading = asyncio.create_task(latencies_ms(bootstrap, out_topic, first_ms, count))
         await asyncio.sleep(WARM_UP_SECONDS)
-        sending = asyncio.create_task(
-            send_steadily(bootstrap, f"{topic}.in", rate, seconds + WARM_UP_SECONDS)
-        )
+        sending = asyncio.create_task(send_steadily(bootstrap, in_topic, rate, seconds + WARM_UP_SECONDS))
         await asyncio.sleep(WARM_UP_SECONDS)
         first_ms.append(time.time_ns() // 1_000_000)
         await sending
         return await reading
     finally:
-        worker.kill()
-        worker.wait()
+        await asyncio.to_thread(stop, worker)
 
 
 def main() -> None:
@@ -130,20 +111,16 @@ def main() -> None:
     rates: dict[str, list[float]] = {mode: [] for mode in MODES}
     cpu_rates: dict[str, list[float]] = {mode: [] for mode in MODES}
     waits: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        bootstrap_or_embedded(BrokerSettings(heap_mb=1024), print) as bootstrap,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, open_broker() as broker:
+        bootstrap = broker.bootstrap
         package = make_package(Path(scratch) / "package")
-        in_topic = f"bench.{time.time_ns()}.in"
-        uvloop.run(make_input(bootstrap, in_topic))
-        uvloop.run(fill(bootstrap, in_topic, options.events))
+        in_topic = new_name("in")
+        fill_with(bootstrap, in_topic, EventSpec(), options.events)
         for _ in range(options.runs):
             # In turn, so that a drift of the machine touches both.
             for mode in MODES:
-                os.environ["FARSHORE_GUARANTEE"] = mode
-                result = run_once(CONTENDERS[0], bootstrap, in_topic, package, options.events)
-                assert result.results_distinct == result.events
+                result = run_once(worker_in(mode), bootstrap, in_topic, package, options.events)
+                assert result.complete
                 rates[mode].append(result.events_per_second)
                 cpu_rates[mode].append(result.events_per_cpu_second)
                 found = uvloop.run(latency_run(bootstrap, mode, package, options.rate, options.seconds))

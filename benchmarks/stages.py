@@ -125,7 +125,7 @@ class Stages:
         taken, columns = 0, self._scored
         while taken < len(columns):
             builder = BatchBuilder(RECORD_BATCH_BYTES, 0, is_transactional=False)
-            taken = outbox._append(builder, columns, taken, len(columns))
+            taken = outbox.append_columns(builder, columns, taken, len(columns))
             builder.close()
             builder._build()
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from farshore.agents.admin import ensure_topics, site_topics
 from farshore.agents.errors import TopicError
+from farshore.local.sample import write_sample_package
 
 from ..site import Site, until
 
@@ -146,17 +148,27 @@ async def test_a_topic_that_nothing_could_be_written_to_is_refused(site: Site) -
 
 
 async def test_a_store_that_cannot_take_the_models_largest_anomaly_is_refused_before_any_event(
-    site: Site,
+    site: Site, tmp_path: Path
 ) -> None:
+    """A topic with room for what the largest event becomes may be too small for a wide model's names."""
+    names = [f"{index:0200}" for index in range(400)]
+    rows = np.random.default_rng(1).normal(size=(500, len(names)))
+    wide = write_sample_package(tmp_path / "wide", rows, names)
     store = site.settings.topic_anomalies
-    await recreate(site, store, 4, {"cleanup.policy": "compact", "max.message.bytes": "2000"})
-    for command in ("check", "score"):
-        done = await site.run(command)
-        assert done.returncode == 1, command
-        (line,) = [line for line in done.stderr.splitlines() if "takes messages of 2000 bytes" in line]
-        assert repr(store) in line
-        assert "max.message.bytes" in line
-        assert "Traceback" not in done.stderr
+    await recreate(site, site.settings.topic_events, 4, {"max.message.bytes": "1000"})
+    for bytes_max, model, reason in (
+        ("66536", {"model": str(wide)}, "an anomaly of this model may have"),
+        # Too few for both: told once, for the larger need.
+        ("2000", {}, "raise its max.message.bytes to 66536"),
+    ):
+        await recreate(site, store, 4, {"cleanup.policy": "compact", "max.message.bytes": bytes_max})
+        for command in ("check", "score"):
+            done = await site.run(command, **model)
+            assert done.returncode == 1, command
+            (line,) = [line for line in done.stderr.splitlines() if "takes messages of" in line]
+            assert f"{store!r} takes messages of {bytes_max} bytes" in line
+            assert reason in line
+            assert "Traceback" not in done.stderr
 
 
 async def test_outputs_grow_with_the_events_topic(site: Site) -> None:
