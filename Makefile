@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 LINK := .typing/farshore
 PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
+# Most of a test is waiting; each process has a broker of its own.
+TEST_PROCESSES ?= 2
 
 .PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-peers
 .PHONY: benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month
@@ -20,7 +22,7 @@ up: $(READY)
 
 test: lint
 	@echo "== tests: unit, integration on the real broker, faults, the built wheel"
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-fast: $(READY)
 	@$(BIN)/pytest tests/schemas tests/streams tests/agents
