@@ -111,7 +111,8 @@ def hub_access(settings: Settings) -> HubAccess:
 
 def connection_string_access(connection_string: str, hub: str | None = None) -> HubAccess:
     """Access by connection string alone, as with a local hub."""
-    access = HubAccess(_ConnectionString(connection_string, hub), _NO_RETRIES, None, None)
+    options = {**_NO_RETRIES, "ssl_context": _trusted(None)}
+    access = HubAccess(_ConnectionString(connection_string, hub), options, None, None)
     access.new_client(EventHubProducerClient)
     return access
 
@@ -130,8 +131,7 @@ def _transport_options(settings: Settings, proxy: str | None) -> dict[str, Any]:
         options["http_proxy"] = _proxy_options(proxy)
     if settings.eventhub_endpoint is not None:
         options["custom_endpoint_address"] = "sb://" + settings.eventhub_endpoint
-    if settings.eventhub_ca_file is not None:
-        options["ssl_context"] = _trusting(settings.eventhub_ca_file)
+    options["ssl_context"] = _trusted(settings.eventhub_ca_file)
     return options
 
 
@@ -148,8 +148,12 @@ def _proxy_options(proxy: str) -> dict[str, Any]:
     return options
 
 
-def _trusting(ca_file: Path) -> ssl.SSLContext:
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    """The authorities to trust, read once: left to itself the SDK reads all of them for each connection, and
+    a long outage is mostly that."""
     context = ssl.create_default_context()
+    if ca_file is None:
+        return context
     try:
         context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
