@@ -3,7 +3,7 @@
     properties              content-type: application/json
     application-properties  cloudEvents:specversion  1.0
                             cloudEvents:type         farshore.anomaly
-                            cloudEvents:source       the site as a path, /farshore/<site>, or what the policy makes of it
+                            cloudEvents:source       /farshore/<site>, the site as the policy gives it
                             cloudEvents:id           the anomaly's id
     data                    what the policy lets leave, as JSON
 
