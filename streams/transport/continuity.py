@@ -5,7 +5,8 @@ aiokafka's fetcher would take the commit as it is, or jump. Here, in order:
   2. the group's commits are read, with the topic's id that each of them carries
   3. the log's start and end and the topic's id are read
   4. `start_reading` decides; its gaps are told, and the telling is acknowledged
-  5. the position is set
+  5. the position is set, `rewind_offsets` before that or at the log's start: what lies between is read once
+     more, for memory's sake, and is below `live_from`
 Guarantees: no commit passes a gap before it is told; a topic made anew is noticed also when it has grown past
 the old commit, at an assignment by the commit's metadata or the application's memory, in mid-reading within
 the metadata's age. An absent broker only delays.
@@ -52,9 +53,11 @@ _REFUSED: Final = ("TopicAuthorizationFailedError", "GroupAuthorizationFailedErr
 class Continuity:
     """What one consumer knows of where it stands; made anew with each client."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, watch: ReadingWatch) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, watch: ReadingWatch, *, rewind_offsets: int = 0) -> None:
         self._consumer = consumer
         self._watch = watch
+        self._rewind_offsets = rewind_offsets
+        self._live_from: dict[tuple[str, int], int] = {}
         self._reached: dict[tuple[str, int], int] = {}
         self._assignment: Assignment | None = None
         self._rewinds = 0
@@ -67,6 +70,10 @@ class Continuity:
     def reach(self, positions: Mapping[TP, int]) -> None:
         """Reading stands here: everything below was handed out since the last rewind."""
         self._reached.update(positions)
+
+    def live_from(self, partition: tuple[str, int]) -> int:
+        """The offset below which a partition is only read again; 0 where nothing is."""
+        return self._live_from.get(partition, 0)
 
     def forget(self) -> None:
         """Everything is read on from the commits; a position that is just being looked for is not set."""
@@ -115,8 +122,8 @@ class Continuity:
         if assignment is not self._assignment:
             self._reached.clear()
             self._assignment = assignment
-        await self._watch.before_reading(_partition_counts(waiting))  # Step 1
         rewinds = self._rewinds
+        await self._watch.before_reading(_partition_counts(waiting))  # Step 1
         commits = await asyncio.gather(*(assignment.state_value(tp).fetch_committed() for tp in waiting))
         stood = {tp: self._stood(tp, commit) for tp, commit in zip(waiting, commits, strict=True)}
         client = self._consumer._client
@@ -136,7 +143,8 @@ class Continuity:
             if assignment.active and rewinds == self._rewinds and not state.has_valid_position:
                 self._lives[tp] = ids.get(tp.topic)
                 self._reached.pop(tp, None)
-                state.reset_to(start.position)
+                self._live_from[tp] = start.position
+                state.reset_to(max(starts[tp], start.position - self._rewind_offsets))
 
     async def _note(self, begun: Collection[ReadingStart]) -> None:
         # Once: an assignment is followed by a rewind, and until the first commit it all looks the same again.
