@@ -8,7 +8,8 @@ LINK := .typing/farshore
 PACKAGES := schemas streams agents deploy/local
 READY := $(VENV)/.ready
 
-.PHONY: benchmark clean demo lint lock test test-fast up
+.PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-peers
+.PHONY: benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -23,10 +24,15 @@ test: lint
 test-fast: $(READY)
 	@$(BIN)/pytest tests/schemas tests/streams tests/agents
 
+# 30 days with outages in some minutes; MONTH_ANOMALIES=10000000 MONTH_SECONDS=3600 for the whole.
+test-month: $(READY)
+	@$(BIN)/pytest -s tests/month
+
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy benchmarks/*.py benchmarks/rivals/*.py
 
 # The lock has hashes and no URLs; it is made anew with `make lock`.
 $(READY): requirements/dev.txt pyproject.toml
@@ -40,8 +46,45 @@ $(READY): requirements/dev.txt pyproject.toml
 $(LINK):
 	@mkdir -p $(LINK) && for folder in $(PACKAGES); do ln -sfn ../../$$folder $(LINK)/$${folder##*/}; done
 
+# make soak SECONDS=3600 SEED=7 RECORD=docs/soak; RATE events a second, GUARANTEE at-least-once or exactly-once
+SECONDS ?= 600
+RATE ?= 1000
+GUARANTEE ?= at-least-once
+
+soak: $(READY)
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --rate $(RATE) --guarantee $(GUARANTEE) \
+		$(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record $(RECORD))
+
+EXAMPLES ?= 5000
+
+fuzz: $(READY)
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/streams/scoring/test_fuzz.py --timeout 0
+
+# Each writes JSON and Markdown to build/benchmarks; benchmark-publish brings them into the documents.
 benchmark: $(READY)
 	@$(BIN)/python benchmarks/run.py
+
+benchmark-stages: $(READY)
+	@$(BIN)/python benchmarks/stages.py
+
+benchmark-cores: $(READY)
+	@$(BIN)/python benchmarks/cores.py
+
+benchmark-backlog: $(READY)
+	@$(BIN)/python benchmarks/backlog.py
+
+benchmark-growth: $(READY)
+	@$(BIN)/python benchmarks/growth.py
+
+benchmark-publish: $(READY)
+	@$(BIN)/python benchmarks/publish.py
+
+# PEERS: a copy of an outside harness, set up (see benchmarks/peers.py). MODEL: Crayfish's model-ffnn.onnx.
+benchmark-peers: $(READY)
+	@$(BIN)/python benchmarks/peers.py "$(PEERS)"
+
+benchmark-crayfish: $(READY)
+	@$(BIN)/python benchmarks/crayfish.py "$(MODEL)" $(if $(PEERS),--harness "$(PEERS)")
 
 lock:
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra local --extra parquet --extra dev --output-file requirements/dev.txt pyproject.toml

@@ -2,9 +2,10 @@
 
 For each batch of one partition, in order:
   1. Faust hands the agent the records; tombstones and damaged records never reach the link
-  2. what may leave of each anomaly is packed into events, as many a batch as the link takes
+  2. what the policy lets leave of each is packed into events, as many a batch as the link takes; others are
+     held back
   3. each batch is sent until the service acknowledges it, however long that takes
-  4. its outcomes are written to `deliveries`
+  4. its outcomes are written to `deliveries`, and what left to `audit`
   5. when the broker has acknowledged those, the batch is settled and Faust commits its offsets
 A crash between 3 and 5 sends again what was not committed, under the same ids. One agent sends one batch at
 a time, so events of a device, which share a partition, arrive in order. While the uplink is away the agent
@@ -22,12 +23,17 @@ from ..streams.delivery.breaker import BackoffLimits
 from ..streams.transport.app import batch_of, settle
 from ..streams.transport.schema import BatchSchema
 from . import metrics
+from .departures import AUDIT_PARTITION, Outcomes
 from .errors import SettingsError
 from .faust_app import WorkerApp, make_app
+from .hold_follower import HoldFollower
 from .lag_reader import PartitionLag
+from .notices import Notices
 from .outbox import Settlement
-from .sender import Outcomes, Sender
+from .policy_file import load_policy
+from .sender import Sender
 from .settings import Settings
+from .store_keeper import StoreKeeper
 from .uplink import EventHubUplink, UplinkLimits
 
 __all__ = ["make_bridge"]
@@ -45,6 +51,7 @@ def make_bridge(settings: Settings) -> WorkerApp:
             "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
         )
     names = settings.topics
+    policy = load_policy(settings)
     app = make_app(
         settings, group=settings.bridge_group, outputs=(names.deliveries,), poll_rows_max=_POLL_ROWS_MAX
     )
@@ -56,10 +63,19 @@ def make_bridge(settings: Settings) -> WorkerApp:
     sender = Sender(
         uplink,
         BackoffLimits(settings.uplink_backoff_seconds_min, settings.uplink_backoff_seconds_max),
+        policy,
+        settings.site,
         on_attempt=app.note_progress,
     )
     outbox = app.outbox
     app.pauses += [outbox.pause, sender.pause]
+
+    def owned() -> frozenset[int]:
+        return frozenset(
+            part.partition for part in app.consumer.assignment() if part.topic == names.anomalies
+        )
+
+    keeper = StoreKeeper(settings, outbox, owned)
     anomalies = app.topic(names.anomalies, schema=BatchSchema())
 
     @app.agent(anomalies, name=_AGENT_NAME)
@@ -68,23 +84,41 @@ def make_bridge(settings: Settings) -> WorkerApp:
             with app.stopping_on_error():
                 batch = batch_of(event)
                 outcomes = await sender.deliver(batch)
-                settlement = Settlement(1 if len(outcomes) else 0, partial(_settled, event, outcomes))
+                settlement = Settlement(outcomes.parcels, partial(_settled, event, outcomes))
+                # What left first: a delivery whose batch has no audit record would tell of an unknown policy.
+                if len(outcomes.audit):
+                    outbox.put(names.audit, AUDIT_PARTITION, outcomes.audit, settlement)
                 if len(outcomes):
                     outbox.put(names.deliveries, batch.partition, outcomes.columns, settlement)
+                    keeper.quota.settled(outcomes.columns.keys)
 
-    app.lag_listeners.append(partial(_note_waiting, settings.bridge_group))
+    @app.task
+    async def keep() -> None:
+        await keeper.run()
+
+    @app.task
+    async def notify() -> None:
+        await Notices(settings, sender, policy, outbox, owned).run()
+
+    @app.task
+    async def follow() -> None:
+        await HoldFollower(settings, sender, outbox).run()
+
+    app.lag_listeners.append(partial(_note_waiting, settings.bridge_group, keeper))
     app.close_with(uplink.discard)
     app.close_with(outbox.close)
     return app
 
 
-def _note_waiting(group: str, lags: Sequence[PartitionLag]) -> None:
+def _note_waiting(group: str, keeper: StoreKeeper, lags: Sequence[PartitionLag]) -> None:
     """What the bridge has not committed, in offsets: an upper bound of the anomalies that wait.
 
     To count live ids alone the whole store behind the commit would have to be read every few seconds.
     """
     mine = [entry.lag.records for entry in lags if entry.group == group]
     metrics.ANOMALIES_WAITING.set(sum(mine) if mine else math.nan)
+    if mine:
+        keeper.note_waiting(sum(mine))
 
 
 def _settled(event: faust.Event, outcomes: Outcomes) -> None:

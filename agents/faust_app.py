@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # Batches, not records; the transport's own limits are far below.
 _STREAM_BUFFER_BATCHES: Final = 4_096
 _HEARTBEATS_A_SESSION: Final = 5
+_KNOWN_CAUSES: Final = (type(None), KafkaError, OSError)
 
 
 class WorkerApp(BatchApp):
@@ -54,7 +55,10 @@ class WorkerApp(BatchApp):
         if self.fatal is None:
             self.fatal = error
             # What a user can put right is one line; anything else is a fault of ours and needs its trace.
-            known = isinstance(error, KafkaError | FarshoreError)
+            # So is what a Kafka client met and did not expect: only the cause says what happened.
+            known = isinstance(error, KafkaError | FarshoreError) and isinstance(
+                error.__cause__, _KNOWN_CAUSES
+            )
             log.error("stopping: %s: %s", type(error).__name__, error, exc_info=None if known else error)
         self.ended.set()
 
@@ -116,11 +120,17 @@ class WorkerApp(BatchApp):
 
 
 def make_app(
-    settings: Settings, *, group: str, outputs: Collection[str], poll_rows_max: int = POLL_ROWS_MAX
+    settings: Settings,
+    *,
+    group: str,
+    outputs: Collection[str],
+    poll_rows_max: int = POLL_ROWS_MAX,
+    rewind_offsets: int = 0,
 ) -> WorkerApp:
     """An app that reads committed records in `group` and writes to `outputs`, by its outbox.
 
-    Topics are made and checked by `admin.py` alone.
+    Each assignment begins `rewind_offsets` before the commit. Topics are made and checked by `admin.py`
+    alone.
     """
     session_seconds = settings.kafka_session_timeout_seconds
     app = WorkerApp(
@@ -144,9 +154,11 @@ def make_app(
     app.transport_settings = TransportSettings(
         isolation_level="read_committed",
         poll_rows_max=poll_rows_max,
+        poll_bytes_max=min(settings.batch_bytes_max, settings.outstanding_bytes_max),
         outstanding_bytes_max=settings.outstanding_bytes_max,
         request_bytes_max=settings.topic_event_bytes_max * 2,
         life_check_seconds=settings.kafka_metadata_age_seconds_max,
+        rewind_offsets=rewind_offsets,
         transaction_seconds_max=settings.transaction_seconds_max,
     )
     app.outbox = Outbox(lambda: app.producer, app.stop_on_error)

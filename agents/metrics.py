@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = [
+    "ALARMS_RESTED",
     "ANOMALIES",
     "ANOMALIES_WAITING",
     "BATCH_ROWS",
@@ -14,14 +15,25 @@ __all__ = [
     "CONSUMER_LAG_RECORDS",
     "CONSUMER_LAG_SECONDS",
     "DELIVERIES",
+    "DEVICE_MEMORY_BYTES",
     "EVENTS",
+    "EVENTS_REBUILT",
     "GAPS",
     "RECORDS_LOST",
+    "RUN_ROWS_MAX",
     "SCORING_SECONDS",
     "SILENT_SECONDS",
+    "STORE_BYTES",
+    "STORE_HIGH_WATER_BYTES",
+    "STORE_KEPT_TIMESTAMP",
+    "STORE_QUOTA_BYTES",
+    "STORE_RETIRED",
+    "STORE_TIME_TO_DRAIN",
+    "STORE_TIME_TO_FULL",
     "TRANSACTIONS",
     "UPLINK_ATTEMPTS",
     "UPLINK_STATE",
+    "WINDOW_COLD",
     "WORKER_REGISTRY",
     "serve_as_bridge",
     "serve_as_scorer",
@@ -48,10 +60,28 @@ BATCH_ROWS: Final = Histogram(
     "Events in one batch.",
     buckets=(1, 4, 16, 64, 256, 1_024, 4_096, 16_384),
 )
+RUN_ROWS_MAX: Final = Gauge(
+    "farshore_model_run_rows_max", "Rows of one run of the model at most, as measured at the start."
+)
 SCORING_SECONDS: Final = Histogram(
     "farshore_scoring_seconds",
     "Seconds to decode, score and encode one batch.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
+)
+WINDOW_COLD: Final = Counter(
+    "farshore_window_cold",
+    "Scored events whose device had fewer readings within the horizon than the window asks for.",
+)
+ALARMS_RESTED: Final = Counter(
+    "farshore_alarms_rested",
+    "Scored events above the threshold that are no anomalies because their device rested.",
+)
+EVENTS_REBUILT: Final = Counter(
+    "farshore_events_rebuilt",
+    "Events below the commit that were read again to rebuild what is kept of devices.",
+)
+DEVICE_MEMORY_BYTES: Final = Gauge(
+    "farshore_device_memory_bytes", "Arrays of readings and scores kept of devices, their names left out."
 )
 TRANSACTIONS: Final = Counter(
     "farshore_transactions", "Exactly-once: transactions by result, committed or failed.", ["result"]
@@ -90,9 +120,51 @@ ANOMALIES_WAITING: Final = Gauge(
     "behind the bridge's commit count. NaN until the lag is read.",
 )
 ANOMALIES_WAITING.set(math.nan)  # 0 would say that everything is delivered
+STORE_BYTES: Final = Gauge("farshore_store_bytes", "Bytes of anomalies and deliveries on the broker's disk.")
+STORE_QUOTA_BYTES: Final = Gauge("farshore_store_quota_bytes", "The store's quota; +Inf without one.")
+STORE_HIGH_WATER_BYTES: Final = Gauge(
+    "farshore_store_high_water_bytes", "Where the quota's policy acts; +Inf without a quota."
+)
+STORE_TIME_TO_FULL: Final = Gauge(
+    "farshore_store_time_to_full_seconds", "(quota − bytes) / net growth; +Inf when not growing."
+)
+STORE_TIME_TO_DRAIN: Final = Gauge(
+    "farshore_store_time_to_drain_seconds", "Until nothing waits at the present pace; +Inf when not draining."
+)
+STORE_RETIRED: Final = Counter(
+    "farshore_store_retired", "Anomalies that have left the store after their retention."
+)
+STORE_KEPT_TIMESTAMP: Final = Gauge(
+    "farshore_store_kept_timestamp_seconds", "When the keeper last finished a look, in epoch seconds."
+)
+for _unknown in (STORE_BYTES, STORE_TIME_TO_DRAIN):
+    _unknown.set(math.nan)  # until it is measured
 
-_OF_THE_BRIDGE: Final = (UPLINK_STATE, UPLINK_ATTEMPTS, DELIVERIES, ANOMALIES_WAITING)
-_OF_THE_SCORER: Final = (EVENTS, ANOMALIES, BATCH_ROWS, SCORING_SECONDS, TRANSACTIONS)
+_OF_THE_BRIDGE: Final = (
+    UPLINK_STATE,
+    UPLINK_ATTEMPTS,
+    DELIVERIES,
+    ANOMALIES_WAITING,
+    STORE_BYTES,
+    STORE_QUOTA_BYTES,
+    STORE_HIGH_WATER_BYTES,
+    STORE_TIME_TO_FULL,
+    STORE_TIME_TO_DRAIN,
+    STORE_RETIRED,
+    STORE_KEPT_TIMESTAMP,
+)
+_OF_THE_SCORER: Final = (
+    ALARMS_RESTED,
+    ANOMALIES,
+    BATCH_ROWS,
+    DEVICE_MEMORY_BYTES,
+    EVENTS,
+    EVENTS_REBUILT,
+    RUN_ROWS_MAX,
+    SCORING_SECONDS,
+    TRANSACTIONS,
+    WINDOW_COLD,
+)
 
 
 def serve_as_scorer() -> None:

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -22,6 +22,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.producer import BatchProducer
+from ..streams.transport.record_writer import append_records
 from .errors import is_passing
 from .oversize import TOO_LARGE, Runs, cuts, halves, oversize_error
 
@@ -89,6 +90,14 @@ class Outbox:
         if lane is None:
             lane = self._lanes[topic, partition] = _Lane(topic, partition, self)
         lane.put(_Parcel(columns, settlement))
+
+    async def put_all(self, parcels: Sequence[tuple[str, int, Columns]]) -> None:
+        """Queue parcels by topic and partition, all at once; returns when the broker has them all."""
+        done = asyncio.Event()
+        settlement = Settlement(len(parcels), done.set)
+        for topic, partition, columns in parcels:
+            self.put(topic, partition, columns, settlement)
+        await done.wait()
 
     def pause(self) -> str | None:
         """Why waiting is meant: Kafka has not acknowledged what was given to it; None when it has."""
@@ -278,17 +287,7 @@ class _Lane:
 
 def append_columns(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> int:
     """Append records from `start` while they fit; returns the index of the first one left out."""
-    append = builder.append
-    keys, values, headers = columns.keys, columns.values, columns.headers
-    if headers:
-        for index in range(start, stop):
-            if append(timestamp=None, key=keys[index], value=values[index], headers=headers[index]) is None:
-                return index
-        return stop
-    for index in range(start, stop):
-        if append(timestamp=None, key=keys[index], value=values[index]) is None:
-            return index
-    return stop
+    return append_records(builder, columns.keys, columns.values, columns.headers, start, stop)
 
 
 def _name(error: BaseException) -> str:

@@ -207,8 +207,14 @@ def _take_anomaly(count: SiteCount, find: _FindSource, record: ConsumerRecord) -
 
 
 def _take_delivery(count: SiteCount, record: ConsumerRecord) -> None:
-    if record.value is not None:
-        count.outcomes[record.key.decode()] = Outcome(_object(record)["outcome"])
+    identity = record.key.decode()
+    if record.value is None:
+        # Retired: its anomaly has a tombstone as well, perhaps written after `anomalies` was read.
+        count.outcomes.pop(identity, None)
+        count.anomalies.pop(identity, None)
+        count.anomaly_sources.pop(identity, None)
+        return
+    count.outcomes[identity] = Outcome(_object(record)["outcome"])
 
 
 def _object(record: ConsumerRecord) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The scoring agent: events in, scored records, anomalies and dead letters out, on the event's own partition.
 
 For each batch, in order:
-  1. Faust hands the agent one partition's records
+  1. Faust hands the agent one partition's records; after an assignment, for a package that keeps something
+     of devices, first those of the horizon before the commit, which have no results
   2. the pipeline decodes, scores and encodes them, in memory
   3. results are queued for `scored`, `anomalies` and `dead-letters`
   4. when the broker has acknowledged all of them, the batch is settled
@@ -11,6 +12,7 @@ committed; anomalies repeat under the same key. Scoring goes on while earlier re
 acknowledgement, within the transport's limits.
 """
 
+import logging
 import time
 from collections import Counter
 from dataclasses import replace
@@ -18,8 +20,10 @@ from functools import partial
 from typing import Final
 
 import faust
+from faust.types import TP
 
 from ..schemas.topics import TopicNames
+from ..streams.packages.batchsize import measure_batch_size
 from ..streams.packages.loader import ModelPackage
 from ..streams.packages.record_size import anomaly_bytes_max
 from ..streams.scoring.pipeline import BatchResult, EventPipeline
@@ -35,6 +39,8 @@ __all__ = ["largest_anomaly", "make_scorer"]
 
 _AGENT_NAME: Final = "score"
 
+log = logging.getLogger(__name__)
+
 
 def largest_anomaly(settings: Settings, package: ModelPackage) -> int:
     """Bytes of the largest record that this package may write to the store."""
@@ -42,15 +48,20 @@ def largest_anomaly(settings: Settings, package: ModelPackage) -> int:
 
 
 def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
-    """A Faust app with one agent that scores the events topic by `package`."""
+    """A Faust app with one agent that scores the events topic by `package`; the model is warm on return."""
     names = settings.topics
     outputs = (names.scored, names.anomalies, names.dead_letters)
-    app = make_app(settings, group=settings.scorer_group, outputs=outputs)
+    app = make_app(
+        settings,
+        group=settings.scorer_group,
+        outputs=outputs,
+        rewind_offsets=package.manifest.rewind_offsets,
+    )
     pipeline = EventPipeline(
         package,
         site=settings.site,
         event_bytes_max=settings.event_bytes_max,
-        batch_rows_max=settings.batch_rows_max,
+        batch_rows_max=_run_rows_max(settings, package),
     )
     results = _results(app, settings)
     app.pauses += [app.outbox.pause, results.pause]
@@ -63,9 +74,26 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
                 with app.stopping_on_error():
                     _score_batch(event, pipeline, results, names)
 
+    @app.on_partitions_assigned.connect
+    async def forget_devices(_app: faust.App, _assigned: set[TP], **_: object) -> None:
+        # Nothing is handed out here, and what was handed out before is passed over: every partition is read
+        # again from its horizon. A partition that went and came back would miss what lay in between.
+        pipeline.forget_devices()
+
     app.close_with(results.close)
     app.close_with(app.outbox.close)
     return app
+
+
+def _run_rows_max(settings: Settings, package: ModelPackage) -> int:
+    """Measured before the worker joins its group, so that no event waits for a cold model."""
+    manifest = package.manifest
+    found = measure_batch_size(manifest, package.scorer.score, rows_max=settings.batch_rows_max)
+    metrics.RUN_ROWS_MAX.set(found.rows)
+    cost = found.seconds_a_row.get(found.rows)
+    measured = "not measured: the model takes no trial rows" if cost is None else f"{cost * 1e6:.2f} µs a row"
+    log.info("model %s runs with at most %d rows (%s)", manifest.label, found.rows, measured)
+    return found.rows
 
 
 def _results(app: WorkerApp, settings: Settings) -> ResultSink:
@@ -85,6 +113,9 @@ def _score_batch(event: faust.Event, pipeline: EventPipeline, sink: ResultSink, 
     result = pipeline.process(batch, now_ms=time.time_ns() // 1_000_000)
     metrics.SCORING_SECONDS.observe(time.perf_counter() - started)
     metrics.BATCH_ROWS.observe(len(batch))
+    metrics.DEVICE_MEMORY_BYTES.set(pipeline.memory_bytes)
+    if result.rebuilt:
+        metrics.EVENTS_REBUILT.inc(result.rebuilt)
     parcels = [
         (topic, columns)
         for topic, columns in (
@@ -102,6 +133,8 @@ def _settled(event: faust.Event, result: BatchResult) -> None:
     settle(event)
     if len(result.scored):
         metrics.EVENTS.labels("scored").inc(len(result.scored))
+    metrics.WINDOW_COLD.inc(result.windows_cold)
+    metrics.ALARMS_RESTED.inc(result.alarms_rested)
     for reason, count in Counter(rejection.reason for rejection in result.rejections).items():
         metrics.EVENTS.labels(reason.value).inc(count)
     for severity, count in Counter(result.severities).items():

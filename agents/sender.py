@@ -9,17 +9,15 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Final
 
-from ..schemas.records import DeliveryRecord, Outcome
 from ..streams.delivery.breaker import BackoffLimits, Breaker, UplinkState
-from ..streams.delivery.departure import DamagedAnomalyError, departure_of
-from ..streams.scoring.codec import encode
-from ..streams.scoring.pipeline import Columns
+from ..streams.delivery.hold import Hold
+from ..streams.delivery.policy import Policy
 from ..streams.transport.batch import PartitionBatch
 from . import metrics
+from .departures import Departure, Outcomes, departures_in
 from .uplink import (
     EventHubUplink,
     UplinkBusyError,
@@ -28,41 +26,11 @@ from .uplink import (
     append,
 )
 
-__all__ = ["Outcomes", "Sender"]
+__all__ = ["Sender"]
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class _Anomaly:
-    key: bytes
-    body: bytes
-
-
-class Outcomes:
-    """What became of a batch's anomalies, ready for `deliveries`."""
-
-    def __init__(self) -> None:
-        self.columns = Columns()
-        self.counts: Counter[Outcome] = Counter()
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
-    def add(self, keys: Iterable[bytes], outcome: Outcome, batch: str | None, detail: str | None) -> None:
-        """Note the outcome of each anomaly in `keys`."""
-        now_ms = time.time_ns() // 1_000_000
-        for key in keys:
-            record = DeliveryRecord(
-                id=key.decode(errors="replace"),
-                outcome=outcome.value,
-                batch=batch,
-                time=now_ms,
-                detail=detail,
-            )
-            self.columns.keys.append(key)
-            self.columns.values.append(encode(record))
-            self.counts[outcome] += 1
+HOLD_LOOK_SECONDS: Final = 0.5
 
 
 class Sender:
@@ -72,29 +40,42 @@ class Sender:
         self,
         uplink: EventHubUplink,
         limits: BackoffLimits,
+        policy: Policy | None = None,
+        site: str = "site",
         *,
         on_attempt: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_attempt` hears of the end of each attempt, whatever came of it."""
         self._uplink = uplink
+        self._policy = policy or Policy()
+        self._site = site
         self._on_attempt = on_attempt
         self.breaker = Breaker(limits, clock=time.monotonic, on_change=_ChangeLog())
+        self.hold = Hold(clock=time.monotonic)
         metrics.UPLINK_STATE.set(self.breaker.state.number)
 
+    def hold_for(self, seconds: float) -> None:
+        """Leave the uplink alone, as if it were cut; attempts go on by themselves afterwards."""
+        self.hold.begin(seconds)
+        self.breaker.failed("held by a drill")
+
     def pause(self) -> str | None:
-        """Why waiting is meant: the breaker has put off the next attempt; None when it has not."""
-        seconds = self.breaker.wait_seconds()
+        """Why waiting is meant: the next attempt is put off, by breaker or drill; None when it is not."""
+        seconds = max(self.breaker.wait_seconds(), self.hold.wait_seconds())
         return f"uplink {self.breaker.state}, next attempt in {seconds:.0f} s" if seconds > 0 else None
 
     async def deliver(self, batch: PartitionBatch) -> Outcomes:
         """Everything in `batch` to an outcome; returns only then."""
-        outcomes = Outcomes()
-        waiting = _anomalies_in(batch, outcomes)
-        while waiting:
-            waiting = waiting[await self._send_some(waiting, batch.partition, outcomes) :]
+        outcomes = Outcomes(self._site, batch.partition, self._policy)
+        await self.deliver_all(departures_in(batch, self._policy, outcomes), batch.partition, outcomes)
         return outcomes
 
-    async def _send_some(self, waiting: list[_Anomaly], lane: int, outcomes: Outcomes) -> int:
+    async def deliver_all(self, waiting: list[Departure], lane: int, outcomes: Outcomes) -> None:
+        """All of `waiting` to an outcome, noted in `outcomes`; returns only then."""
+        while waiting:
+            waiting = waiting[await self._send_some(waiting, lane, outcomes) :]
+
+    async def _send_some(self, waiting: list[Departure], lane: int, outcomes: Outcomes) -> int:
         """Send as many as fit one batch; returns how many of `waiting` are settled."""
         limit = len(waiting)
         while True:
@@ -106,7 +87,8 @@ class Sender:
                 while count < limit and append(packed, waiting[count].body):
                     count += 1
                 if count == 0:
-                    return _set_aside(waiting[0], outcomes, "larger than the link takes")
+                    outcomes.set_aside(waiting[0].key, "larger than the link takes")
+                    return 1
                 await self._uplink.send(packed)
             except UplinkBusyError as busy:
                 self._note("busy")
@@ -114,7 +96,8 @@ class Sender:
             except UplinkTooLargeError as too_large:
                 self._note("too-large")
                 if count == 1:
-                    return _set_aside(waiting[0], outcomes, str(too_large))
+                    outcomes.set_aside(waiting[0].key, str(too_large))
+                    return 1
                 if count == 0:
                     # Refused before anything was sent, so of no anomaly's size: another failure of the link.
                     self.breaker.failed(str(too_large))
@@ -126,34 +109,20 @@ class Sender:
             else:
                 self._note("acknowledged")
                 self.breaker.succeeded()
-                keys = (anomaly.key for anomaly in waiting[:count])
-                outcomes.add(keys, Outcome.ACKNOWLEDGED, uuid.uuid4().hex, None)
+                outcomes.acknowledged(waiting[:count], batch=uuid.uuid4().hex)
                 return count
 
     async def _await_turn(self) -> None:
         await asyncio.sleep(self.breaker.wait_seconds())
+        while (wait_seconds := max(self.hold.wait_seconds(), self.breaker.wait_seconds())) > 0:
+            # A cut link is a new one afterwards; the hold may end before its time.
+            await self._uplink.discard()
+            await asyncio.sleep(min(wait_seconds, HOLD_LOOK_SECONDS))
         self.breaker.attempting()
 
     def _note(self, result: str) -> None:
         metrics.UPLINK_ATTEMPTS.labels(result).inc()
         self._on_attempt()
-
-
-def _anomalies_in(batch: PartitionBatch, outcomes: Outcomes) -> list[_Anomaly]:
-    found = []
-    for key, value in zip(batch.keys, batch.values, strict=True):
-        if key is None or value is None:
-            continue  # a tombstone: its delivery was settled long ago
-        try:
-            found.append(_Anomaly(key, departure_of(value)))
-        except DamagedAnomalyError as error:
-            outcomes.add([key], Outcome.SET_ASIDE, None, str(error))
-    return found
-
-
-def _set_aside(anomaly: _Anomaly, outcomes: Outcomes, detail: str) -> int:
-    outcomes.add([anomaly.key], Outcome.SET_ASIDE, None, detail)
-    return 1
 
 
 class _ChangeLog:

@@ -75,7 +75,9 @@ class Settings(BaseSettings):
     topic_scored: TopicName = Field("scored", description="Output: one scored record an event.")
     topic_anomalies: TopicName = Field("anomalies", description="The durable store of anomalies.")
     topic_deliveries: TopicName = Field("deliveries", description="The outcome of each delivery.")
-    topic_audit: TopicName = Field("audit", description="What was never read, and which topics were read.")
+    topic_audit: TopicName = Field(
+        "audit", description="What left, by batch; gaps, which topics were read; what a quota took; drills."
+    )
     topic_dead_letters: TopicName = Field("dead-letters", description="Events that cannot be scored.")
     topic_models: TopicName = Field("models", description="Which model package the site runs.")
     topic_partitions: int = Field(4, ge=1, le=10_000, description="Partitions of topics that are created.")
@@ -93,7 +95,17 @@ class Settings(BaseSettings):
     event_bytes_max: int = Field(
         1_048_576, ge=64, le=1_073_741_824, description="A larger event is a dead letter, `too-large`."
     )
-    batch_rows_max: int = Field(2_000, ge=1, le=1_000_000, description="Rows of one run of the model.")
+    batch_rows_max: int = Field(
+        2_000,
+        ge=1,
+        le=1_000_000,
+        description="Most rows of one model run; the best size up to it is measured at the start.",
+    )
+    batch_bytes_max: int = Field(
+        2_097_152,
+        ge=65_536,
+        description="Bytes taken from Kafka at once, and at most one of the producer's batches more.",
+    )
     outstanding_bytes_max: int = Field(
         4_194_304,
         ge=65_536,
@@ -140,6 +152,40 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3_600, description="Longest wait between attempts while the uplink is away."
     )
 
+    policy: Path | None = Field(
+        None, description="The compliance policy, a TOML file; without one six fields leave."
+    )
+    policy_secret_file: Path | None = Field(
+        None, description="File with the site's secret for keyed hashes, 16 bytes or more."
+    )
+    policy_secret: SecretStr | None = Field(
+        None, description="The same as a value; the file is better. A secret: never printed."
+    )
+
+    store_retention_days: float = Field(
+        30.0, ge=0, le=36_500, description="How long a delivered anomaly stays; one not delivered stays."
+    )
+    store_quota_bytes: int | None = Field(
+        None, ge=1_048_576, description="What anomalies and deliveries may take on disk; without it anything."
+    )
+    store_high_water: float = Field(
+        0.8, gt=0, lt=1, description="Share of the quota at which its policy acts: the rest is room to clean."
+    )
+    store_quota_policy: str = Field(
+        "keep-all",
+        pattern="^(keep-all|drop-lowest-severity)$",
+        description="At the mark: only raise the alarm, or drop what waits, lowest severity first.",
+    )
+    store_settle_seconds: float = Field(
+        25_200.0,
+        ge=0.5,
+        le=2_592_000,
+        description="Between two drops: Kafka needs it to give room back (`segment.ms`, the cleaner's lag).",
+    )
+    store_interval_seconds: float = Field(
+        60.0, ge=0.2, le=86_400, description="Between two looks of the store's keeper."
+    )
+
     liveness_seconds_max: float = Field(
         120.0,
         ge=5,
@@ -169,6 +215,8 @@ class Settings(BaseSettings):
             )
         if self.uplink_backoff_seconds_min > self.uplink_backoff_seconds_max:
             raise ValueError("uplink_backoff_seconds_min is larger than uplink_backoff_seconds_max")
+        if self.policy_secret is not None and self.policy_secret_file is not None:
+            raise ValueError("policy_secret and policy_secret_file are both set; give one")
         if self.liveness_seconds_max < self.kafka_session_timeout_seconds:
             raise ValueError(
                 "liveness_seconds_max is smaller than kafka_session_timeout_seconds: a group waits as "

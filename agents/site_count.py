@@ -55,7 +55,9 @@ class SiteCount:
         )
         lost = self._lost_here(settled) + self.earlier_lost
         earlier = len(self.earlier_scored | self.earlier_dead_letters)
-        outcomes = [self.outcomes.get(identity) for identity in self.anomalies]
+        # What a quota took has a tombstone in the store; its outcome is all that is left of it.
+        dropped = {name for name, outcome in self.outcomes.items() if outcome is Outcome.DROPPED_BY_QUOTA}
+        outcomes = [self.outcomes.get(identity) for identity in self.anomalies.keys() | dropped]
         waiting = sum(
             identity not in self.outcomes and offset >= self.anomalies_committed.get(partition, 0)
             for identity, (partition, offset) in self.anomalies.items()
@@ -66,7 +68,7 @@ class SiteCount:
             dead_letters=len(self.dead_letters) + len(self.earlier_dead_letters),
             unread=unread,
             lost_to_retention=lost,
-            anomalies=len(self.anomalies),
+            anomalies=len(outcomes),
             acknowledged=outcomes.count(Outcome.ACKNOWLEDGED),
             waiting=waiting,
             held_back=outcomes.count(Outcome.HELD_BACK),

@@ -1,4 +1,4 @@
-"""Reads a topic from its start to where it ends now, joining no group and changing nothing."""
+"""Reads topics up to where they end now, joining no group. Only who asks for it keeps a place, by commits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,12 +36,19 @@ class TopicReader:
 
     async def records(self, topic: str) -> AsyncIterator[Sequence[ConsumerRecord]]:
         """Records up to the present end, in offset order within a partition, in groups of one partition."""
-        bounds = await self.bounds(topic)
-        left = {TopicPartition(topic, number): end for number, (start, end) in bounds.items() if end > start}
+        async for records in self.records_between(topic, await self.bounds(topic)):
+            yield records
+
+    async def records_between(
+        self, topic: str, ranges: Mapping[int, tuple[int, int]]
+    ) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        """Records from the first up to the second offset of each partition, grouped as `records` has them."""
+        left = {TopicPartition(topic, number): end for number, (start, end) in ranges.items() if end > start}
         if not left:
             return
         self._consumer.assign(list(left))
-        await self._consumer.seek_to_beginning(*left)
+        for part in left:
+            self._consumer.seek(part, ranges[part.partition][0])
         silent_since = asyncio.get_running_loop().time()
         while left:
             found = await self._consumer.getmany(*left, timeout_ms=_POLL_MS)
@@ -59,6 +66,20 @@ class TopicReader:
             elif now - silent_since > READ_SECONDS_MAX:
                 raise BrokerAbsentError(f"reading {topic!r} brought nothing for {READ_SECONDS_MAX:g} s")
 
+    async def place(self, topic: str, partition: int) -> int | None:
+        """Where the group of this reader has got to; None before its first commit."""
+        part = TopicPartition(topic, partition)
+        self._consumer.assign([part])
+        offset: int | None = await self._consumer.committed(part)
+        return offset
+
+    async def keep_place(self, topic: str, partition: int, offset: int) -> None:
+        """Remember the next offset to read, under the group of this reader."""
+        part = TopicPartition(topic, partition)
+        if part not in self._consumer.assignment():
+            self._consumer.assign([part])
+        await self._consumer.commit({part: offset})
+
     async def _partitions(self, topic: str) -> list[TopicPartition]:
         numbers = await self._consumer._client.fetch_all_metadata()  # noqa: SLF001  the public call lists only subscribed topics
         parts = numbers.partitions_for_topic(topic)
@@ -68,11 +89,14 @@ class TopicReader:
 
 
 @asynccontextmanager
-async def open_reader(bootstrap: str) -> AsyncIterator[TopicReader]:
-    """A reader; raises BrokerAbsentError when no broker answers."""
+async def open_reader(bootstrap: str, group: str | None = None) -> AsyncIterator[TopicReader]:
+    """A reader, with places kept under `group`, if given; raises BrokerAbsentError when no broker answers."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
+        group_id=group,
         enable_auto_commit=False,
+        # Retention may pass a start before it is read: then the oldest record is meant, never the newest.
+        auto_offset_reset="earliest",
         isolation_level="read_committed",
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=_FETCH_WAIT_MS,

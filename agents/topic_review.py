@@ -21,6 +21,7 @@ __all__ = [
 
 _MIN_IN_SYNC: Final = "min.insync.replicas"
 _FLUSH: Final = "flush.messages"
+_STAMPED: Final = "message.timestamp.type"
 MESSAGE_BYTES: Final = "max.message.bytes"
 
 CARRY_EVENTS: Final = frozenset({Role.SCORED, Role.ANOMALIES, Role.DEAD_LETTERS})
@@ -90,5 +91,11 @@ def warnings_of(spec: TopicSpec, found: FoundTopic) -> list[str]:
         warnings.append(
             f"topic {spec.name!r} has one replica and flush.messages={flush}: "
             "a power cut may lose acknowledged records; set it to 1"
+        )
+    stamped = found.config.get(_STAMPED, "")
+    if stamped != spec.config.get(_STAMPED, stamped):
+        warnings.append(
+            f"topic {spec.name!r} has {_STAMPED}={stamped}: Kafka refuses what a worker writes whose clock "
+            f"is far ahead, and the worker ends; set it to {spec.config[_STAMPED]}"
         )
     return warnings

@@ -1,8 +1,8 @@
-"""The job that every contender does, and the protocol between them and `run.py`.
+"""The job that every contender does, and the protocol between them and the benchmarks.
 
-Job: read JSON events of about 270 bytes with 16 features from a topic of 4 partitions, score each with an
-ONNX autoencoder (mean squared error), write one JSON result an event, keyed alike, to a second topic; at
-least once, `acks=all`, offsets committed every second after the results are acknowledged.
+Job: read JSON events (by default about 270 bytes with 16 features) from a topic, score each with an ONNX
+autoencoder (mean squared error), write one JSON result an event, keyed alike, to a second topic; at least
+once, `acks=all`, offsets committed every second after the results are acknowledged.
 
 A contender is a program. It gets BOOTSTRAP, IN_TOPIC, OUT_TOPIC, PACKAGE and N in the environment, reads from
 the earliest offset, and prints one JSON line once N results are acknowledged.
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,11 +24,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from farshore.streams.packages.writer import write_package
 
-FEATURES = tuple(f"f{number:02d}" for number in range(16))
+FEATURE_COUNT = 16
+FEATURES = tuple(f"f{number:02d}" for number in range(FEATURE_COUNT))
 PARTITIONS = 4
+DEVICES = 500
+HIDDEN = (32, 8, 32)
 THRESHOLD = 3.0  # about one event in a thousand
 COMMIT_SECONDS = 1.0
 BATCH_ROWS_MAX = 2_000
+ROWS_KEPT = 1_000  # distinct readings; they repeat, devices and times go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +65,55 @@ class Clock:
         if self._begin is None:
             self._begin = time.perf_counter(), time.process_time()
 
-    def report(self, events: int) -> None:
-        """Print the line that `run.py` waits for."""
+    def report(self, events: int, **more: float) -> None:
+        """Print the line that the benchmark waits for; `more` is what else this contender tells of itself."""
         assert self._begin is not None
         wall, cpu = self._begin
         line = {
             "events": events,
             "seconds": time.perf_counter() - wall,
             "cpu_seconds": time.process_time() - cpu,
+            **more,
         }
         print(json.dumps(line), file=sys.__stdout__, flush=True)
 
 
-def events(count: int, seed: int = 1) -> list[tuple[bytes, bytes]]:
-    """Key and value of `count` events in the default layout."""
-    rows = np.random.default_rng(seed).normal(size=(count, len(FEATURES))).round(4).tolist()
-    return [
-        (
-            b"pump-%d" % (number % 500),
-            orjson.dumps(
-                {
-                    "device": f"pump-{number % 500}",
-                    "time": 1_690_000_000_000 + number,
-                    "readings": dict(zip(FEATURES, row, strict=True)),
-                }
-            ),
-        )
-        for number, row in enumerate(rows)
-    ]
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """Events in the default layout; `bytes_min` is reached by a member that no model asks for."""
+
+    features: int = FEATURE_COUNT
+    devices: int = DEVICES
+    bytes_min: int = 0
+
+    def events(self, count: int, first: int = 0) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of events `first` to `first + count`."""
+        kept = max(1, min(ROWS_KEPT, (1 << 25) // max(self.features * 12, self.bytes_min)))
+        rows = np.random.default_rng(1).normal(size=(kept, self.features)).round(4).tolist()
+        names = feature_names(self.features)
+        readings = [self._padded(orjson.dumps(dict(zip(names, row, strict=True)))) for row in rows]
+        for number in range(first, first + count):
+            device = b"pump-%d" % (number % self.devices)
+            yield (
+                device,
+                b'{"device":"%b","time":%d,"readings":%b'
+                % (device, 1_690_000_000_000 + number, readings[number % kept]),
+            )
+
+    def _padded(self, readings: bytes) -> bytes:
+        missing = self.bytes_min - len(readings) - 60
+        return readings + (b',"note":"%b"}' % (b"x" * missing) if missing > 0 else b"}")
 
 
-def make_package(folder: Path) -> Path:
-    """A 16-32-8-32-16 autoencoder with fixed random weights, scored by its reconstruction error."""
+def feature_names(count: int) -> tuple[str, ...]:
+    """The names of the first `count` features."""
+    return tuple(f"f{number:02d}" for number in range(count))
+
+
+def make_package(folder: Path, features: int = FEATURE_COUNT, hidden: Sequence[int] = HIDDEN) -> Path:
+    """An autoencoder (features, *hidden, features) with fixed random weights and its error as the score."""
     rng = np.random.default_rng(0)
-    sizes = (16, 32, 8, 32, 16)
+    sizes = (features, *hidden, features)
     nodes, constants, last = [], [], "x"
     for layer, (rows, columns) in enumerate(pairwise(sizes)):
         weight = (rng.normal(size=(rows, columns)) / np.sqrt(rows)).astype(np.float32)
@@ -109,8 +129,8 @@ def make_package(folder: Path) -> Path:
     graph = helper.make_graph(
         nodes,
         "autoencoder",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 16])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["batch", 16])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", features])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["batch", features])],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -119,8 +139,8 @@ def make_package(folder: Path) -> Path:
         "format": 1,
         "name": "autoencoder",
         "version": "1",
-        "features": list(FEATURES),
-        "input": {"name": "x", "dtype": "float32", "shape": ["batch", 16]},
+        "features": list(feature_names(features)),
+        "input": {"name": "x", "dtype": "float32", "shape": ["batch", features]},
         "score": {"output": last, "rule": "reconstruction-error"},
         "threshold": THRESHOLD,
     }

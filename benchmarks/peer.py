@@ -11,20 +11,17 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import uvloop
-from job import COMMIT_SECONDS, FEATURES, Clock
+from job import FEATURES
 from onnx import TensorProto, helper, numpy_helper
+from ours import run_to, settings_for
+from topics import make_room
 
-from farshore.agents import metrics
-from farshore.agents.admin import connect_admin, ensure_topics, site_topics
 from farshore.agents.logs import set_up_logging
-from farshore.agents.scorer import make_scorer
-from farshore.agents.settings import load_settings
 from farshore.streams.packages.loader import load_package
 from farshore.streams.packages.writer import write_package
 from farshore.streams.scoring import pipeline
@@ -32,7 +29,6 @@ from farshore.streams.scoring.codec import encode, encode_numbers
 from farshore.streams.scoring.encoding import ScoredEncoder
 
 THRESHOLD = 1.5
-LOOK_SECONDS = 0.005
 TICKS_A_MS = {"ms": 1, "us": 1_000}[os.environ.get("TIME_UNIT", "ms")]
 
 
@@ -79,38 +75,16 @@ def make_package(model_path: str, folder: Path) -> Path:
     return write_package(folder, model.SerializeToString(), manifest)
 
 
-async def main() -> None:
-    given, clock = os.environ, Clock()
-    events, out_topic = int(given["N"]), given["OUT_TOPIC"]
-    names: dict[str, Any] = {
-        f"topic_{name}": f"{out_topic}.{name}"
-        for name in ("anomalies", "deliveries", "audit", "dead_letters", "models")
-    }
+def main() -> None:
+    set_up_logging("warning")
+    given = os.environ
     with tempfile.TemporaryDirectory() as folder:
         package = load_package(make_package(given["MODEL"], Path(folder) / "package"))
-    settings = load_settings(
-        kafka_bootstrap=given["BOOTSTRAP"],
-        topic_events=given["IN_TOPIC"],
-        topic_scored=out_topic,
-        scorer_group=f"{out_topic}.group",
-        commit_interval_seconds=COMMIT_SECONDS,
-        **names,
-    )
-    async with connect_admin(settings.kafka_bootstrap) as admin:
-        await ensure_topics(admin, site_topics(settings))
-    pipeline.ScoredEncoder = PeerEncoder  # type: ignore[misc]  # the harness's record format, here alone
-    app = make_scorer(settings, package)
-    await app.start()
-    settled = metrics.EVENTS.labels("scored")._value.get
-    while not app.ended.is_set() and settled() < events:
-        if app.consumer.ledger.rows_outstanding or settled():
-            clock.start()
-        await asyncio.sleep(LOOK_SECONDS)
-    assert app.fatal is None, app.fatal
-    clock.report(int(settled()))
-    await app.stop()
-    os._exit(0)
+    pipeline.ScoredEncoder = PeerEncoder  # type: ignore[attr-defined]  # the harness's record format, here alone
+    asyncio.run(make_room(given["BOOTSTRAP"], given["OUT_TOPIC"]))  # the harness makes all topics alike
+    settings = settings_for(given["BOOTSTRAP"], given["IN_TOPIC"], given["OUT_TOPIC"])
+    uvloop.run(run_to(int(given["N"]), settings, package))
 
 
-set_up_logging("warning")
-uvloop.run(main())
+if __name__ == "__main__":
+    main()

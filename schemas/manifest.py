@@ -51,10 +51,11 @@ class EventMapping:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The model's input. `shape` is without the batch axis; its product is the number of features.
+    """The model's input. `shape` is without the batch axis; its product is window times features.
 
-    Scaling is `(value - mean) / std` by feature, in float64 before the cast to `dtype`; a whole dtype takes
-    the nearest whole number. None is no scaling.
+    A window lies reading by reading, the oldest first, or with `by_feature` feature by feature, each one's
+    values from the oldest on. Scaling is `(value - mean) / std` by feature, in float64 before the cast to
+    `dtype`; a whole dtype takes the nearest whole number. None is no scaling.
     """
 
     name: str
@@ -62,6 +63,7 @@ class InputSpec:
     shape: tuple[int, ...]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    by_feature: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class SeverityLevel:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One model package. `threshold`: an event is an anomaly when its score is greater."""
+    """One model package. `threshold`: an event is an anomaly when its score is greater and no rest holds."""
 
     name: str
     version: str
@@ -106,6 +108,21 @@ class Manifest:
         """name@version, as scored records and anomalies carry it."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def lookback_offsets(self) -> int:
+        """How far back in the input each thing kept of a device looks; 0 when nothing is kept.
+
+        Window, median and rest build on one another, so a rewind by `window_horizon` makes all of them whole
+        again only if they share it.
+        """
+        kept = (self.window > 1) + (self.median_of > 1) + (self.rest_seconds > 0)
+        return self.window_horizon // kept if kept else 0
+
+    @property
+    def rewind_offsets(self) -> int:
+        """How far before the commit reading begins, so that everything kept is whole again at the commit."""
+        return self.window_horizon if self.lookback_offsets else 0
+
 
 @cache
 def load_schema(name: str) -> dict[str, Any]:
@@ -123,17 +140,18 @@ def parse_manifest(document: object) -> Manifest:
     assert isinstance(document, dict)
     features = tuple(document["features"])
     _refuse_what_patterns_miss(document, features)
-    tensor = _input(document["input"], len(features))
+    window = int(document.get("window", 1))
+    tensor = _input(document["input"], len(features), window)
     threshold = _finite(document["threshold"], "$.threshold")
     follow = document.get("after", {})
     contributions = document.get("contributions")
-    return Manifest(
+    manifest = Manifest(
         name=document["name"],
         version=document["version"],
         model_sha256=document["model_sha256"],
         features=features,
         event=_mapping(document.get("event", {}), features),
-        window=int(document.get("window", 1)),
+        window=window,
         window_horizon=int(document.get("window_horizon", 0)),
         input=tensor,
         score=ScoreRule(
@@ -146,6 +164,8 @@ def parse_manifest(document: object) -> Manifest:
         rest_seconds=_finite(follow.get("rest_seconds", 0), "$.after.rest_seconds"),
         provenance=document.get("provenance", {}),
     )
+    _check_horizon(manifest)
+    return manifest
 
 
 def _short(message: str) -> str:
@@ -179,17 +199,37 @@ def _finite(value: float, place: str) -> float:
     return number
 
 
-def _input(section: Mapping[str, Any], feature_count: int) -> InputSpec:
+def _check_horizon(manifest: Manifest) -> None:
+    needed = max(manifest.window, manifest.median_of)
+    kept = [
+        text
+        for text, is_kept in (
+            (f"a window of {manifest.window}", manifest.window > 1),
+            (f"a median of {manifest.median_of}", manifest.median_of > 1),
+            (f"a rest of {manifest.rest_seconds:g} s", manifest.rest_seconds > 0),
+        )
+        if is_kept
+    ]
+    if kept and manifest.lookback_offsets < needed:
+        raise ManifestError(
+            f"manifest.json at $.window_horizon: {manifest.window_horizon} is too short for "
+            f"{' and '.join(kept)}; at least {needed * len(kept)} offsets, and as many times more as devices "
+            "share a partition"
+        )
+
+
+def _input(section: Mapping[str, Any], feature_count: int, window: int) -> InputSpec:
     axes = section["shape"]
     if axes[0] != BATCH_AXIS or BATCH_AXIS in axes[1:]:
         raise ManifestError(
             f'manifest.json at $.input.shape: {axes} must start with "{BATCH_AXIS}" and name it once'
         )
     shape = tuple(int(axis) for axis in axes[1:])
-    if math.prod(shape) != feature_count:
+    if math.prod(shape) != feature_count * window:
+        readings = f" in each of $.window's {window} readings" if window > 1 else ""
         raise ManifestError(
             f"manifest.json at $.input.shape: {axes} holds {math.prod(shape)} values a row, "
-            f"but $.features names {feature_count}"
+            f"but $.features names {feature_count}{readings}"
         )
     scaling = section.get("scaling")
     mean = std = None
@@ -199,7 +239,8 @@ def _input(section: Mapping[str, Any], feature_count: int) -> InputSpec:
             raise ManifestError(
                 f"manifest.json at $.input.scaling.std: {min(std):g} is no spread; use 1 for a constant"
             )
-    return InputSpec(section["name"], section["dtype"], shape, mean, std)
+    by_feature = section.get("window_layout") == "by-feature"
+    return InputSpec(section["name"], section["dtype"], shape, mean, std, by_feature)
 
 
 def _per_feature(value: float | list[float], name: str, feature_count: int) -> tuple[float, ...]:

@@ -4,16 +4,20 @@ Typed dictionaries rather than classes, because the codec writes them as they ar
 """
 
 from enum import StrEnum
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, NotRequired, TypedDict
 
 __all__ = [
     "TIME_MS_LIMIT",
     "AnomalyRecord",
     "DeliveryRecord",
+    "DepartedRecord",
     "Departure",
+    "DroppedRecord",
     "GapRecord",
+    "HoldRecord",
     "Outcome",
     "ReadingRecord",
+    "ReceiptRecord",
     "ScoredRecord",
     "Source",
 ]
@@ -31,7 +35,10 @@ class Source(TypedDict):
 
 
 class ScoredRecord(TypedDict):
-    """A value in `scored`: `time` is epoch milliseconds UTC, `model` is name@version."""
+    """A value in `scored`: `time` is epoch milliseconds UTC, `model` is name@version.
+
+    `score` is what was compared with the threshold; `anomaly` is false also above it while the device rests.
+    """
 
     device: str
     time: int
@@ -57,10 +64,11 @@ class AnomalyRecord(TypedDict):
     readings: dict[str, float]
     source: Source
     detected_at: int
+    resent: NotRequired[str]
 
 
 class Departure(TypedDict):
-    """What leaves the site for one anomaly while no compliance policy exists. Nothing else does."""
+    """What leaves the site for one anomaly without a compliance policy. Nothing else does."""
 
     id: str
     site: str
@@ -68,6 +76,7 @@ class Departure(TypedDict):
     score: float
     severity: str
     model: str
+    resent: NotRequired[str]
 
 
 class Outcome(StrEnum):
@@ -80,13 +89,82 @@ class Outcome(StrEnum):
 
 
 class DeliveryRecord(TypedDict):
-    """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it."""
+    """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it.
+
+    `digest` is BLAKE2b-128 of the body that left, `resent` the request by which it left again; else null.
+    """
 
     id: str
     outcome: str
     batch: str | None
     time: int
     detail: str | None
+    digest: str | None
+    resent: str | None
+
+
+class DepartedRecord(TypedDict):
+    """A value in `audit`, keyed by the site: one batch that the service has acknowledged.
+
+    `fields` is what left of the anomalies, `policy` the digest of the policy that let it, `bytes` the size of
+    the bodies together, `partition` where the anomalies stand in the store.
+    """
+
+    kind: str
+    site: str
+    batch: str
+    time: int
+    partition: int
+    count: int
+    resent: int
+    bytes: int
+    fields: list[str]
+    policy: str
+
+
+class DroppedRecord(TypedDict):
+    """A value in `audit`, keyed by the site: anomalies that a quota took before they were delivered.
+
+    It is delivered itself, without what the policy keeps. `first_time` and `last_time` bound the anomalies'
+    `detected_at`; `severities` counts them; `bytes` is what their records took.
+    """
+
+    kind: str
+    site: str
+    id: str
+    time: int
+    partition: int
+    count: int
+    severities: dict[str, int]
+    bytes: int
+    first_time: int
+    last_time: int
+    quota_bytes: int
+
+
+class HoldRecord(TypedDict):
+    """A value in `audit`, keyed by the site: a drill's word to leave the uplink alone, the bridge's answer.
+
+    `kind` is hold (for `seconds` from when it was written; 0 lets go), held or released; `id` is the drill's.
+    """
+
+    kind: str
+    site: str
+    id: str
+    time: int
+    seconds: float
+
+
+class ReceiptRecord(TypedDict):
+    """A value in `audit`, keyed by the site: the receipt of what was found since `since`, by a drill."""
+
+    kind: str
+    site: str
+    id: str
+    time: int
+    since: int
+    adds_up: bool
+    counts: dict[str, int]
 
 
 GapRecord = TypedDict(

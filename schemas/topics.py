@@ -23,7 +23,8 @@ __all__ = [
 DEAD_LETTER_OVERHEAD_BYTES: Final = 65_536
 """Room for a dead letter's headers and the record's own framing, beside the original bytes."""
 
-_DAY_MS: Final = 86_400_000
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
 _COMPACTED_SEGMENT_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -87,16 +88,24 @@ def topic_specs(
     """All topics of a site, in the order in which they are created.
 
     `event_bytes_max` is the largest message `events` takes. With one replica an acknowledgement is only
-    page cache, so each record of an output topic is flushed: acknowledged means on disk.
+    page cache, so each record of an output topic is flushed: acknowledged means on disk. Kafka's own clock
+    stamps what farshore writes (ADR 17).
     """
-    durable = {"min.insync.replicas": str(in_sync_replicas_min)}
+    durable = {
+        "min.insync.replicas": str(in_sync_replicas_min),
+        "message.timestamp.type": "LogAppendTime",
+    }
     if replication == 1:
         durable["flush.messages"] = "1"
     compacted = {
         **durable,
+        # Only rolled segments are cleaned: small ones, soon rolled, give room back soon. A log is cleaned
+        # when a fifth of it is new, and whatever its share after the longest lag, so that a tombstone never
+        # waits for more traffic. Tombstones outlive any reader's pass over the store.
         "segment.bytes": str(_COMPACTED_SEGMENT_BYTES),
-        "segment.ms": str(_DAY_MS),
+        "segment.ms": str(_HOUR_MS),
         "min.cleanable.dirty.ratio": "0.2",
+        "max.compaction.lag.ms": str(6 * _HOUR_MS),
         "delete.retention.ms": str(_DAY_MS),
     }
     long_kept = {**durable, "retention.ms": str(365 * _DAY_MS)}

@@ -49,13 +49,15 @@ __all__ = [
 
 @dataclass
 class Site:
-    """Topics and groups under `prefix` on the broker at `bootstrap`; `more` are further settings."""
+    """Topics and groups under `prefix` on the broker at `bootstrap`; `more` are further settings,
+    `surroundings` further variables of the workers' environment."""
 
     bootstrap: str
     prefix: str
     folder: Path
     package: Path
     more: Mapping[str, str] = field(default_factory=dict)
+    surroundings: Mapping[str, str] = field(default_factory=dict)
     hub: EventHubsStandIn | None = None
     connection_string: str | None = None
     workers: list[Worker] = field(default_factory=list)
@@ -90,7 +92,8 @@ class Site:
         """What a command of this site runs in."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         values = self.values | more
-        return clean | {PREFIX + name.upper(): value for name, value in values.items()}
+        named = {PREFIX + name.upper(): value for name, value in values.items()}
+        return clean | dict(self.surroundings) | named
 
     def launch(self, command: str, *arguments: str, **more: str) -> Worker:
         """Start `score` or `bridge` and do not wait."""
@@ -264,7 +267,9 @@ async def open_site(
 ) -> AsyncIterator[Site]:
     """A site with its own Event Hubs stand-in and topics; workers end with it."""
     async with EventHubsStandIn(hub="anomalies", partitions=4) as hub:
-        site = Site(bootstrap, prefix, folder, package, more, hub, hub.connection_string)
+        site = Site(
+            bootstrap, prefix, folder, package, more, hub=hub, connection_string=hub.connection_string
+        )
         try:
             await site.make_topics()
             yield site

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from ...streams.packages.loader import ModelPackage, PackageError, load_package
 from ..admin import connect_admin, examine_topics, site_topics
 from ..errors import FarshoreError, first_line
+from ..policy_file import load_policy
 from ..scorer import largest_anomaly
 from ..settings import Settings, load_settings
 from ..uplink import EventHubUplink, UplinkBusyError, UplinkLimits, UplinkLostError, UplinkTooLargeError
@@ -51,6 +52,7 @@ async def _findings(settings: Settings) -> AsyncIterator[_Finding]:
     yield _Finding("settings", True, f"site {settings.site}")
     finding, package = await asyncio.to_thread(_model, settings)
     yield finding
+    yield _policy(settings)
     async for finding in _kafka(settings, 0 if package is None else largest_anomaly(settings, package)):
         yield finding
     yield await _uplink(settings)
@@ -66,6 +68,14 @@ def _model(settings: Settings) -> tuple[_Finding, ModelPackage | None]:
         return _Finding("model", False, str(error)), None
     text = f"{package.manifest.label}, {len(package.manifest.features)} features"
     return _Finding("model", True, text), package
+
+
+def _policy(settings: Settings) -> _Finding:
+    try:
+        policy = load_policy(settings)
+    except FarshoreError as error:
+        return _Finding("policy", False, str(error))
+    return _Finding("policy", True, f"{', '.join(policy.leaves)} may leave; {policy.digest}")
 
 
 async def _kafka(settings: Settings, anomaly_bytes_max: int) -> AsyncIterator[_Finding]:

@@ -17,8 +17,11 @@ from ...streams.packages.loader import PackageError
 from ..errors import FarshoreError
 from ..logs import quiet_libraries
 from .check import check
+from .drill import drill
 from .model import model_app
 from .replay import replay
+from .status import status
+from .store import store_app
 from .workers import bridge, score
 
 __all__ = ["app", "run"]
@@ -33,7 +36,10 @@ app.command()(score)
 app.command()(bridge)
 app.command()(replay)
 app.command()(check)
+app.command()(status)
+app.command()(drill)
 app.add_typer(model_app, name="model")
+app.add_typer(store_app, name="store")
 
 
 @app.command()

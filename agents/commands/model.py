@@ -16,6 +16,7 @@ from rich.text import Text
 from ...schemas.manifest import EventMapping, Manifest
 from ...streams.packages.loader import ModelPackage, PackageError, load_package
 from ...streams.scoring.inference import TensorInfo
+from ...streams.scoring.memory import history_bytes_max
 
 __all__ = ["describe_package", "model_app"]
 
@@ -60,11 +61,16 @@ def describe_package(package: ModelPackage) -> dict[str, object]:
         "digest": package.digest,
         "features": list(manifest.features),
         "event": _event(manifest),
+        "window": manifest.window,
+        "window_horizon": manifest.window_horizon,
+        "lookback_offsets": manifest.lookback_offsets,
+        "memory_bytes_max": history_bytes_max(manifest),
         "input": {
             "name": manifest.input.name,
             "dtype": manifest.input.dtype,
             "shape": ["batch", *manifest.input.shape],
             "scaled": manifest.input.mean is not None,
+            "window_layout": "by-feature" if manifest.input.by_feature else "by-reading",
         },
         "score": {
             "output": manifest.score.output,
@@ -74,6 +80,7 @@ def describe_package(package: ModelPackage) -> dict[str, object]:
         "contributions": manifest.contributions_output,
         "threshold": manifest.threshold,
         "severity": {level.level.value: level.score_min for level in manifest.severity},
+        "after": {"median_of": manifest.median_of, "rest_seconds": manifest.rest_seconds},
         "trial": {"bit_equal": package.trial.bit_equal, "rows_scored": package.trial.rows_scored},
         "graph": {
             "inputs": [_tensor(tensor) for tensor in package.model.inputs],
@@ -114,9 +121,15 @@ def _lines(package: ModelPackage) -> Iterable[tuple[str, str]]:
     yield "input", f"{manifest.input.name} {manifest.input.dtype} {axes}{scaling}"
     column = f" {manifest.score.column}" if manifest.score.rule == "column" else ""
     yield "score", f"{manifest.score.rule}{column} of {manifest.score.output}"
+    yield "window", _window_text(manifest)
+    if manifest.lookback_offsets:
+        yield "horizon", _horizon_text(manifest)
     yield "contributions", manifest.contributions_output or "none"
     yield "threshold", f"{manifest.threshold:g}: an event that scores more is an anomaly"
     yield "severity", ", ".join(f"{level.level} from {level.score_min:g}" for level in manifest.severity)
+    yield "median", f"of a device's last {manifest.median_of} scores" if manifest.median_of > 1 else "none"
+    rest = f"{manifest.rest_seconds:g} s after an anomaly of a device" if manifest.rest_seconds else "none"
+    yield "rest", rest
     yield "trial run", _trial_text(package)
     for tensor in package.model.inputs:
         yield "graph input", f"{tensor.name} {tensor.dtype} {_axes(tensor.shape)}"
@@ -134,6 +147,21 @@ def _event_text(manifest: Manifest) -> str:
     else:
         features = _some(event.features)
     return f"device {device}, time {event.time} ({event.time_unit} or RFC 3339), features {features}"
+
+
+def _window_text(manifest: Manifest) -> str:
+    if manifest.window == 1:
+        return "none: each event by itself"
+    layout = "feature by feature" if manifest.input.by_feature else "reading by reading"
+    return f"a device's last {manifest.window} readings, {layout}, from the oldest on"
+
+
+def _horizon_text(manifest: Manifest) -> str:
+    size = f"at most {history_bytes_max(manifest) / 1e6:.3g} MB of readings and scores a partition"
+    return (
+        f"{manifest.window_horizon} offsets are read again at an assignment; "
+        f"each thing kept of a device looks back {manifest.lookback_offsets}; {size}"
+    )
 
 
 def _trial_text(package: ModelPackage) -> str:

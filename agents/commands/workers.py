@@ -9,6 +9,7 @@ from ...streams.packages.loader import load_package
 from .. import metrics
 from ..bridge import make_bridge
 from ..errors import SettingsError
+from ..policy_file import load_policy
 from ..scorer import largest_anomaly, make_scorer
 from ..settings import load_settings
 from ..worker import run_worker
@@ -48,5 +49,6 @@ def bridge(config: ConfigOption = None) -> None:
         raise SettingsError(
             "FARSHORE_EVENTHUB_CONNECTION_STRING is not set; the bridge needs the hub's connection string"
         )
+    load_policy(settings)  # before anything else: a wrong policy is told at once
     metrics.serve_as_bridge()
     raise typer.Exit(run_worker(settings, lambda: make_bridge(settings)))

@@ -6,24 +6,20 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from job import BATCH_ROWS_MAX, COMMIT_SECONDS, FEATURES, THRESHOLD, Clock, task
+from job import BATCH_ROWS_MAX, COMMIT_SECONDS, Clock, task
+
+from rivals.model import THRESHOLD, RivalModel
 
 
 async def main() -> None:
     given, clock, done, committed = task(), Clock(), 0, time.monotonic()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        given.package / "model.onnx", options, providers=["CPUExecutionProvider"]
-    )
+    model = RivalModel(given.package)
     consumer = AIOKafkaConsumer(
         given.in_topic,
         bootstrap_servers=given.bootstrap,
@@ -42,21 +38,15 @@ async def main() -> None:
         for part, messages in (await consumer.getmany(timeout_ms=1000, max_records=BATCH_ROWS_MAX)).items():
             clock.start()
             documents = [orjson.loads(message.value) for message in messages]
-            rows = np.array(
-                [[document["readings"][name] for name in FEATURES] for document in documents], np.float32
-            )
-            (answer,) = session.run(None, {"x": rows})
             batch = producer.create_batch()
-            for message, document, value in zip(
-                messages, documents, np.square(answer - rows).mean(axis=1).tolist(), strict=True
-            ):
+            for message, document, value in zip(messages, documents, model.scores(documents), strict=True):
                 record = orjson.dumps(
                     {
                         "device": document["device"],
                         "time": document["time"],
                         "score": value,
                         "anomaly": value > THRESHOLD,
-                        "model": "autoencoder@1",
+                        "model": model.label,
                         "source": {
                             "topic": message.topic,
                             "partition": message.partition,
@@ -81,4 +71,5 @@ async def main() -> None:
     os._exit(0)
 
 
-uvloop.run(main())
+if __name__ == "__main__":
+    uvloop.run(main())

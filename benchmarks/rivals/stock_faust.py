@@ -6,20 +6,16 @@ import tempfile
 from pathlib import Path
 
 import faust
-import numpy as np
-import onnxruntime
 import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from job import COMMIT_SECONDS, FEATURES, THRESHOLD, Clock, task
+from job import COMMIT_SECONDS, Clock, task
+
+from rivals.model import THRESHOLD, RivalModel
 
 given, clock, done = task(), Clock(), 0
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(
-    given.package / "model.onnx", options, providers=["CPUExecutionProvider"]
-)
+model = RivalModel(given.package)
 app = faust.App(
     f"{given.out_topic}.group",
     broker=f"kafka://{given.bootstrap}",
@@ -37,22 +33,20 @@ events = app.topic(given.in_topic, key_serializer="raw", value_serializer="raw")
 results = app.topic(given.out_topic, key_serializer="raw", value_serializer="raw")
 
 
-@app.agent(events)
+@app.agent(events)  # type: ignore[untyped-decorator]  # Faust comes untyped
 async def score(stream: faust.StreamT) -> None:
     global done
     async for event in stream.events():
         clock.start()
         document = orjson.loads(event.value)
-        row = np.array([[document["readings"][name] for name in FEATURES]], dtype=np.float32)
-        (answer,) = session.run(None, {"x": row})
-        value = float(np.square(answer - row).mean())
+        (value,) = model.scores([document])
         message = event.message
         result = {
             "device": document["device"],
             "time": document["time"],
             "score": value,
             "anomaly": value > THRESHOLD,
-            "model": "autoencoder@1",
+            "model": model.label,
             "source": {"topic": message.topic, "partition": message.partition, "offset": message.offset},
         }
         await results.send(key=event.key, value=orjson.dumps(result))

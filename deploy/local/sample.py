@@ -22,11 +22,19 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, checker, helper, numpy_helper
+from onnx import NodeProto, TensorProto, checker, helper, numpy_helper
 
 from ..streams.packages.writer import write_package
 
-__all__ = ["EXPLAINED_SHARE", "MARGIN", "QUANTILE", "fit_sample", "write_sample_package"]
+__all__ = [
+    "EXPLAINED_SHARE",
+    "MARGIN",
+    "QUANTILE",
+    "SEVERITY_TIMES_THRESHOLD",
+    "fit_sample",
+    "model_bytes",
+    "write_sample_package",
+]
 
 EXPLAINED_SHARE: Final = 0.9
 """Share of the training rows' variance that the components keep, unless their number is given."""
@@ -154,19 +162,27 @@ def _graph(mean: Matrix, inverse_std: Matrix, residual: Matrix) -> bytes:
         "residual": residual,
         "ones": np.ones((count, 1)),
     }
+    nodes = [
+        helper.make_node("Sub", ["x", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "inverse_std"], ["normal"]),
+        helper.make_node("MatMul", ["normal", "residual"], ["left"]),
+        helper.make_node("Mul", ["left", "left"], ["contributions"]),
+        helper.make_node("MatMul", ["contributions", "ones"], ["score"]),
+    ]
+    return model_bytes("pca_residual", nodes, constants, width=count, features=count)
+
+
+def model_bytes(
+    name: str, nodes: Sequence[NodeProto], constants: Mapping[str, Matrix], *, width: int, features: int
+) -> bytes:
+    """A float32 model x [batch, width] -> contributions [batch, features] and score [batch, 1]."""
     graph = helper.make_graph(
-        [
-            helper.make_node("Sub", ["x", "mean"], ["centred"]),
-            helper.make_node("Mul", ["centred", "inverse_std"], ["normal"]),
-            helper.make_node("MatMul", ["normal", "residual"], ["left"]),
-            helper.make_node("Mul", ["left", "left"], ["contributions"]),
-            helper.make_node("MatMul", ["contributions", "ones"], ["score"]),
-        ],
-        "pca_residual",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", count])],
+        list(nodes),
+        name,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", width])],
         [
             helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch", 1]),
-            helper.make_tensor_value_info("contributions", TensorProto.FLOAT, ["batch", count]),
+            helper.make_tensor_value_info("contributions", TensorProto.FLOAT, ["batch", features]),
         ],
         [numpy_helper.from_array(value.astype(np.float32), key) for key, value in constants.items()],
     )

@@ -71,7 +71,6 @@ def _no_json(constant: str) -> float:
 def load_package(folder: Path, *, intra_op_threads: int = 1) -> ModelPackage:
     """The package in `folder`, checked and warm; raises PackageError."""
     manifest = read_manifest(folder)
-    _refuse_what_comes_later(manifest)
     path = folder / MODEL_NAME
     try:
         # Read once: the bytes that are run are the bytes whose digest was taken.
@@ -96,15 +95,6 @@ def load_package(folder: Path, *, intra_op_threads: int = 1) -> ModelPackage:
     if trial.refusal is not None:
         raise PackageError(f"{manifest.label} fails its trial run: {trial.refusal}")
     return ModelPackage(folder, manifest, model, scorer, trial)
-
-
-def _refuse_what_comes_later(manifest: Manifest) -> None:
-    if manifest.window != 1 or manifest.median_of != 1 or manifest.rest_seconds != 0:
-        raise PackageError(
-            f"{manifest.label} asks for a window of {manifest.window}, a median of {manifest.median_of} "
-            f"and a rest of {manifest.rest_seconds:g} s; "
-            "this version scores each event by itself (1, 1 and 0)"
-        )
 
 
 def _check_tensors(manifest: Manifest, model: OnnxModel) -> None:

@@ -36,7 +36,7 @@ _TOLERANCE_FINE: Final = 1e-9
 
 Outcome = npt.NDArray[np.float64]
 MakeRows = Callable[[int, float], Tensor]
-"""So many rows, at such a magnitude, each time new ones: (count, features) in the model's dtype."""
+"""So many rows, at such a magnitude, each time new ones: (count, window x features) in the model's dtype."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rows to try a model with, as the decoder would hand them over: scaled, in the model's dtype.
+"""Rows to try a model with, as it is fed them: scaled, in the model's dtype, a whole window each.
 
 Guarantee: every value is finite and one that the dtype holds; the same generator state gives the same rows.
 """
@@ -18,22 +18,26 @@ _WHOLE_SPREAD: Final = 10.0
 
 
 def spread_rows(manifest: Manifest, rng: np.random.Generator, count: int, magnitude: float) -> Tensor:
-    """(count, features) normal values around 0, with `magnitude` as their standard deviation."""
-    return _held(manifest, rng.normal(size=(count, len(manifest.features))) * magnitude)
+    """(count, window x features) normal values around 0, with `magnitude` as their standard deviation."""
+    return _held(manifest, rng.normal(size=_size(manifest, count)) * magnitude)
 
 
 def positive_rows(manifest: Manifest, rng: np.random.Generator, count: int, magnitude: float) -> Tensor:
     """The same without signs, for models that take a logarithm or a root."""
-    return _held(manifest, np.abs(rng.normal(size=(count, len(manifest.features))) * magnitude))
+    return _held(manifest, np.abs(rng.normal(size=_size(manifest, count)) * magnitude))
 
 
 def binary_rows(manifest: Manifest, rng: np.random.Generator, count: int, magnitude: float) -> Tensor:
-    """(count, features) zeros and ones, whatever the magnitude, for models that look values up in a table."""
-    return _held(manifest, rng.integers(0, 2, size=(count, len(manifest.features))) * 1.0, spread=1.0)
+    """The same of zeros and ones, whatever the magnitude, for models that look values up in a table."""
+    return _held(manifest, rng.integers(0, 2, size=_size(manifest, count)) * 1.0, spread=1.0)
 
 
 ROW_KINDS: Final = (spread_rows, positive_rows, binary_rows)
 """From the most telling to the mildest."""
+
+
+def _size(manifest: Manifest, count: int) -> tuple[int, int]:
+    return count, manifest.window * len(manifest.features)
 
 
 def _held(manifest: Manifest, values: npt.NDArray[np.floating], *, spread: float = _WHOLE_SPREAD) -> Tensor:

@@ -27,7 +27,11 @@ from .typed_reader import typed_reader
 __all__ = ["Decoded", "EventDecoder", "Rejection"]
 
 _NUMBERS: Final = {int, float}
-_PART_ROWS: Final = 32
+_PART_OBJECTS: Final = 32_768
+"""Made of one part at most: they stay in the processor's cache until they are a matrix."""
+_ROW_OBJECTS: Final = 16
+"""What an event costs beside its features, in objects of their size."""
+_PIECE_ROWS: Final = 32
 
 Value = bytes | None
 
@@ -56,6 +60,20 @@ class Decoded:
     matrix: npt.NDArray[np.generic]
     rejections: list[Rejection]
 
+    def from_row(self, start: int) -> "Decoded":
+        """The same without the rows before `start`; rejections stay."""
+        if start == 0:
+            return self
+        per_row = len(self.numbers) // max(1, len(self.devices))
+        return Decoded(
+            self.indices[start:],
+            self.devices[start:],
+            self.times_ms[start:],
+            self.numbers[start * per_row :],
+            self.matrix[start:],
+            self.rejections,
+        )
+
     def readings_of(self, row: int, features: tuple[str, ...]) -> dict[str, float]:
         """The features of one accepted event by name."""
         start = row * len(features)
@@ -76,6 +94,7 @@ class EventDecoder:
         self._features = manifest.features
         self._tensor = FeatureTensor(manifest.input, len(manifest.features))
         self._event_bytes_max = event_bytes_max
+        self.part_rows = max(_PIECE_ROWS, _PART_OBJECTS // (len(manifest.features) + _ROW_OBJECTS))
         event = manifest.event
         self._device = None if event.device is None else Pointer(event.device)
         self._time = Pointer(event.time)
@@ -87,19 +106,30 @@ class EventDecoder:
 
     def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
+        if not values:
+            return self.decode_carefully(values, keys)
+        rows = self.part_rows
+        starts = range(0, len(values), rows)
+        parts = [
+            self._decode_part(values[start : start + rows], keys[start : start + rows]) for start in starts
+        ]
+        return parts[0] if len(parts) == 1 else _joined(parts, starts)
+
+    def _decode_part(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         decoded = self.decode_clean(values, keys)
         if decoded is not None:
             return decoded
-        if not values:
-            return self.decode_carefully(values, keys)
-        # One bad event must not slow down the thousands beside it: only its own part goes the careful way.
-        starts = range(0, len(values), _PART_ROWS)
-        return _joined([self._decode_part(values, keys, start) for start in starts], starts)
+        # One bad event must not slow down the hundreds beside it: only its own piece goes the careful way.
+        starts = range(0, len(values), _PIECE_ROWS)
+        pieces = [
+            self._decode_piece(values[start : start + _PIECE_ROWS], keys[start : start + _PIECE_ROWS])
+            for start in starts
+        ]
+        return _joined(pieces, starts)
 
-    def _decode_part(self, values: Sequence[Value], keys: Sequence[Value], start: int) -> Decoded:
-        part, part_keys = values[start : start + _PART_ROWS], keys[start : start + _PART_ROWS]
-        decoded = self.decode_clean(part, part_keys)
-        return decoded if decoded is not None else self.decode_carefully(part, part_keys)
+    def _decode_piece(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
+        decoded = self.decode_clean(values, keys)
+        return decoded if decoded is not None else self.decode_carefully(values, keys)
 
     def decode_clean(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded | None:
         """The whole batch at once, or None when anything in it needs a closer look."""
@@ -241,10 +271,12 @@ def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
     """Decoded parts of one batch as one; `starts` are the parts' first positions in it."""
     pairs = list(zip(parts, starts, strict=True))
     return Decoded(
-        indices=[start + index for part, start in pairs for index in part.indices],
+        indices=[start + index for part, start in pairs for index in part.indices]
+        if any(part.rejections for part in parts)
+        else range(sum(len(part.devices) for part in parts)),
         devices=[device for part in parts for device in part.devices],
         times_ms=[time_ms for part in parts for time_ms in part.times_ms],
-        numbers=[number for part in parts for number in as_list(part.numbers)],
+        numbers=_joined_numbers([part.numbers for part in parts]),
         matrix=np.concatenate([part.matrix for part in parts]),
         rejections=[
             Rejection(start + rejection.index, rejection.reason, rejection.detail)
@@ -252,6 +284,13 @@ def _joined(parts: Sequence[Decoded], starts: Sequence[int]) -> Decoded:
             for rejection in part.rejections
         ],
     )
+
+
+def _joined_numbers(parts: Sequence[Numbers]) -> Numbers:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    return [number for part in parts for number in as_list(part)]
 
 
 def _kind(value: object) -> str:

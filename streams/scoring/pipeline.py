@@ -4,11 +4,11 @@ Invariants:
   events in = scored + dead letters; no event is in both
   anomalies <= scored
   columns keep the order of offsets, so results keep the order of events
+  records below a batch's `live_from` come to nothing again: they only make the memory of devices whole
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
 
 import numpy as np
 
@@ -21,14 +21,10 @@ from .codec import encode
 from .decoding import Decoded, EventDecoder, Rejection
 from .encoding import ScoredEncoder
 from .identity import anomaly_id
-from .inference import ModelOutputError, Tensor
-from .scorer import BatchScorer, Scores, severity_of
+from .judging import Judge, Mask, column_at
+from .scorer import Scores, severity_of
 
 __all__ = ["BatchResult", "Columns", "EventPipeline"]
-
-T = TypeVar("T")
-
-_NO_ROWS: Final = Scores(np.empty(0), None)
 
 
 @dataclass(slots=True)
@@ -45,102 +41,81 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What becomes of one batch: `rejections` and `severities` follow the dead letters and anomalies."""
+    """What becomes of one batch: `rejections` and `severities` follow the dead letters and anomalies.
+
+    `windows_cold` counts scored events whose window was not full, `alarms_rested` those above the threshold
+    whose device rested, `rebuilt` records that were read again for the memory of devices alone.
+    """
 
     scored: Columns
     anomalies: Columns
     dead_letters: Columns
     rejections: Sequence[Rejection]
     severities: Sequence[str]
+    windows_cold: int = 0
+    alarms_rested: int = 0
+    rebuilt: int = 0
 
 
 class EventPipeline:
-    """Scores batches by one package. Pure: the same batch gives the same bytes but for `detected_at`."""
+    """Scores batches by one package.
+
+    Without anything kept per device it is pure: the same batch gives the same bytes but for `detected_at`.
+    With it, the same log does, however it is cut into batches, from the package's horizon on.
+    """
 
     def __init__(
         self, package: ModelPackage, *, site: str, event_bytes_max: int, batch_rows_max: int
     ) -> None:
         self._manifest: Manifest = package.manifest
         self._digest = package.digest
-        self._scorer: BatchScorer = package.scorer
+        self._judge = Judge(package.manifest, package.scorer, batch_rows_max=batch_rows_max)
         self._encoder = ScoredEncoder(package.manifest.label)
         self._decoder = EventDecoder(package.manifest, event_bytes_max=event_bytes_max)
         self._site = site
-        self._batch_rows_max = batch_rows_max
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of what is kept of devices, names left out."""
+        return self._judge.memory_bytes
+
+    def forget_devices(self) -> None:
+        """Begin anew with an empty memory, before every partition is read again from its horizon."""
+        self._judge.forget_devices()
 
     def process(self, batch: PartitionBatch, *, now_ms: int) -> BatchResult:
         """Every outcome of `batch`; `now_ms` is the wall clock, for `detected_at`."""
         decoded = self._decoder.decode(batch.values, batch.keys)
-        scores, failed = self._scores(decoded)
-        finite = np.isfinite(scores.scores)
-        lost: list[int] = np.flatnonzero(~finite).tolist()
-        failed = {row: f"the score is {scores.scores[row]}" for row in lost} | failed
+        judged = self._judge.judge(batch, decoded)
+        decoded, scores, failed = judged.decoded, judged.scores, judged.failed
+        rebuilt = batch.rebuild_rows
         rejections = list(decoded.rejections)
+        if rebuilt:
+            rejections = [rejection for rejection in rejections if rejection.index >= rebuilt]
         if failed:
             rejections += [
                 Rejection(decoded.indices[row], DeadLetterReason.MODEL_OUTPUT, detail)
                 for row, detail in failed.items()
             ]
             rejections.sort(key=lambda rejection: rejection.index)
-        alarms = scores.scores > self._manifest.threshold
-        alarms[~finite] = False
-        anomalies, severities = self._anomalies(batch, decoded, scores, np.flatnonzero(alarms), now_ms)
+        anomalies, severities = self._anomalies(batch, decoded, scores, np.flatnonzero(judged.alarms), now_ms)
         return BatchResult(
-            scored=self._scored(batch, decoded, scores, alarms, failed),
+            scored=self._scored(batch, decoded, scores, judged.alarms, failed),
             anomalies=anomalies,
             dead_letters=_dead_letters(batch, rejections),
             rejections=rejections,
             severities=severities,
+            windows_cold=judged.windows_cold,
+            alarms_rested=judged.alarms_rested,
+            rebuilt=rebuilt,
         )
-
-    def _scores(self, decoded: Decoded) -> tuple[Scores, dict[int, str]]:
-        """Scores of all rows, in runs of at most `batch_rows_max`, and the rows the model failed on."""
-        rows = len(decoded.devices)
-        if rows == 0:
-            return _NO_ROWS, {}
-        failed: dict[int, str] = {}
-        parts: list[Scores] = []
-        for start in range(0, rows, self._batch_rows_max):
-            part = decoded.matrix[start : start + self._batch_rows_max]
-            try:
-                parts.append(self._scorer.score(part))
-            except ModelOutputError:
-                parts.append(self._one_by_one(part, start, failed))
-        if len(parts) == 1:
-            return parts[0], failed
-        contributions = [part.contributions for part in parts if part.contributions is not None]
-        return (
-            Scores(
-                np.concatenate([part.scores for part in parts]),
-                np.concatenate(contributions) if contributions else None,
-            ),
-            failed,
-        )
-
-    def _one_by_one(self, part: Tensor, start: int, failed: dict[int, str]) -> Scores:
-        """The model failed on a batch: find the rows it fails on, and score the others."""
-        count, features = part.shape
-        scores = np.full(count, np.nan)
-        contributions = None
-        if self._manifest.contributions_output is not None:
-            contributions = np.full((count, features), np.nan)
-        for row in range(count):
-            try:
-                alone = self._scorer.score(part[row : row + 1])
-            except ModelOutputError as error:
-                failed[start + row] = str(error)
-                continue
-            scores[row] = alone.scores[0]
-            if contributions is not None and alone.contributions is not None:
-                contributions[row] = alone.contributions[0]
-        return Scores(scores, contributions)
 
     def _scored(
         self,
         batch: PartitionBatch,
         decoded: Decoded,
         scores: Scores,
-        alarms: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+        alarms: Mask,
         failed: dict[int, str],
     ) -> Columns:
         values: list[bytes | None] = list(
@@ -151,10 +126,10 @@ class EventPipeline:
                 times_ms=decoded.times_ms,
                 scores=scores.scores,
                 alarms=alarms,
-                offsets=_at(batch.offsets, decoded.indices),
+                offsets=column_at(batch.offsets, decoded.indices),
             )
         )
-        keys = list(_at(batch.keys, decoded.indices))
+        keys = list(column_at(batch.keys, decoded.indices))
         if failed:
             keep = [row for row in range(len(values)) if row not in failed]
             keys, values = [keys[row] for row in keep], [values[row] for row in keep]
@@ -198,11 +173,6 @@ class EventPipeline:
             columns.keys.append(identity.encode())
             columns.values.append(encode(record))
         return columns, severities
-
-
-def _at(column: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
-    """`column` at `indices`; the column itself when that is all of it, as for clean batches."""
-    return column if len(indices) == len(column) else [column[index] for index in indices]
 
 
 def _contributions(features: tuple[str, ...], scores: Scores, row: int) -> dict[str, float] | None:

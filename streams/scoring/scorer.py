@@ -1,8 +1,8 @@
 """A matrix of features to scores: one run of the model, the score rule.
 
-Shapes: n rows, f features. `matrix` is (n, f), scaled and in the model's dtype, as the decoder makes it;
-scores are float64 (n,); contributions are float64 (n, f) or None. Each row's score depends on that row alone
-(the trial run checks the model).
+Shapes: n rows, f features, w readings a window. `matrix` is (n, w * f), scaled and in the model's dtype, as
+the decoder or the device history makes it; scores are float64 (n,); contributions are float64 (n, f) or None.
+Each row's score depends on that row alone (the trial run checks the model).
 """
 
 import math
@@ -39,6 +39,7 @@ class BatchScorer:
         self._input_name = manifest.input.name
         self._row_shape = manifest.input.shape
         self._feature_count = len(manifest.features)
+        self._value_count = manifest.window * self._feature_count
         self._contributions_output = manifest.contributions_output
         outputs = [manifest.score.output]
         if manifest.contributions_output is not None and manifest.contributions_output not in outputs:
@@ -89,10 +90,13 @@ class BatchScorer:
                 return np.array(1.0 - flat.max(axis=1))
             case _:
                 assert self._rule.rule == _RECONSTRUCTION
-                if flat.shape[1] != self._feature_count:
+                if flat.shape[1] != self._value_count:
+                    of = f"{self._feature_count} features"
+                    if self._value_count > self._feature_count:
+                        of = f"{self._value_count // self._feature_count} readings of {of}"
                     raise ModelOutputError(
                         f"output {self._rule.output!r} gives {flat.shape[1]} values a row, "
-                        f"a reconstruction of {self._feature_count} features gives as many"
+                        f"a reconstruction of {of} gives as many"
                     )
                 # Infinity and NaN are judged by the caller: such a score is a dead letter, not a warning.
                 with np.errstate(over="ignore", invalid="ignore"):

@@ -6,7 +6,8 @@ The commit protocol, in order:
   3. the ledger gives, for each partition, the end of the longest settled run
   4. Faust's commit timer commits that; so do a revocation and a stop, after a bounded wait for work in hand
   5. on assignment everything outstanding is forgotten and reading goes on from the committed offset;
-     where that is gone, from where `continuity.py` says, after the gap is told
+     where that is gone, from where `continuity.py` says, after the gap is told; where the application
+     keeps a memory, from `rewind_offsets` before it, and no commit falls below it by that
 Each of revocation and assignment begins a new epoch; what was polled in an older one is never handed out, and
 what a poll brought too late is handed back by seeking, never dropped.
 
@@ -151,7 +152,7 @@ class BatchConsumer(AIOKafkaConsumer):
         )
         message.settled = False
         message.handed = self.ledger.hand_out(
-            tp, end=batch.next_offset, rows=len(batch), size_bytes=batch.size_bytes
+            tp, end=max(batch.next_offset, batch.live_from), rows=len(batch), size_bytes=batch.size_bytes
         )
         return message
 

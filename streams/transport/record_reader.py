@@ -42,18 +42,18 @@ class _Columns:
 
 
 async def take_batches(
-    fetcher: Fetcher, *, timeout_seconds: float, rows_max: int
+    fetcher: Fetcher, *, timeout_seconds: float, rows_max: int, bytes_max: int
 ) -> dict[TopicPartition, PartitionBatch]:
     """What is there, at once, or else what comes within the time.
 
-    Whole record batches are taken, so it may be one of them more than `rows_max`. Raises what the fetcher
-    met. The steps are those of Fetcher.fetched_records.
+    Whole record batches are taken, so it may be one of them more than `rows_max` or `bytes_max`. Raises what
+    the fetcher met. The steps are those of Fetcher.fetched_records.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
         if fetcher._subscriptions.reassignment_in_progress:
             await fetcher._subscriptions.wait_for_assignment()
-        taken = _take(fetcher, rows_max)
+        taken = _take(fetcher, rows_max, bytes_max)
         left = deadline - time.monotonic()
         if taken or left <= 0:
             return taken
@@ -67,7 +67,7 @@ async def take_batches(
             return {}
 
 
-def _take(fetcher: Fetcher, rows_max: int) -> dict[TopicPartition, PartitionBatch]:
+def _take(fetcher: Fetcher, rows_max: int, bytes_max: int) -> dict[TopicPartition, PartitionBatch]:
     taken: dict[TopicPartition, PartitionBatch] = {}
     for tp in list(fetcher._records):
         result = fetcher._records[tp]
@@ -77,13 +77,14 @@ def _take(fetcher: Fetcher, rows_max: int) -> dict[TopicPartition, PartitionBatc
             _release(fetcher, tp)
             result.check_raise()
             continue
-        batch = _drain(tp, result, rows_max)
+        batch = _drain(tp, result, rows_max, bytes_max)
         if not result.has_more():
             _release(fetcher, tp)
         if batch is not None:
             taken[tp] = batch
             rows_max -= len(batch)
-            if rows_max <= 0:
+            bytes_max -= batch.size_bytes
+            if rows_max <= 0 or bytes_max <= 0:
                 break
     return taken
 
@@ -94,7 +95,7 @@ def _release(fetcher: Fetcher, tp: TopicPartition) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def _drain(tp: TopicPartition, result: FetchResult, rows_max: int) -> PartitionBatch | None:
+def _drain(tp: TopicPartition, result: FetchResult, rows_max: int, bytes_max: int) -> PartitionBatch | None:
     if not result.check_assignment(tp) or not result.has_more():
         return None
     records = result._partition_records
@@ -103,7 +104,7 @@ def _drain(tp: TopicPartition, result: FetchResult, rows_max: int) -> PartitionB
     columns = _Columns()
     for part in records._records_iterator:
         columns.extend(part)
-        if len(columns.offsets) >= rows_max:
+        if len(columns.offsets) >= rows_max or columns.size_bytes >= bytes_max:
             result._update_position()
             break
     else:

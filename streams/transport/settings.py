@@ -13,10 +13,12 @@ class TransportSettings:
       bytes handed out and not settled <= outstanding_bytes_max + one poll
       batches handed out and not settled <= outstanding_batches_max + one poll
       records handed out and not settled <= outstanding_rows_max + one poll
-      one poll <= fetch_bytes_max, or a single record larger than that
+      one poll < poll_bytes_max + one record batch, and < poll_rows_max rows + one record batch
+      an assignment reads at most rewind_offsets of each partition once more, below its commit
     """
 
     poll_rows_max: int
+    poll_bytes_max: int
     outstanding_bytes_max: int
     isolation_level: str = "read_committed"
     fetch_bytes_max: int = 16 * 1024 * 1024
@@ -30,4 +32,5 @@ class TransportSettings:
     request_bytes_max: int = 32 * 1024 * 1024
     producer_batch_bytes: int = 256 * 1024
     life_check_seconds: float = 30.0
+    rewind_offsets: int = 0
     transaction_seconds_max: float = 60.0

@@ -11,7 +11,7 @@ that does not mend itself is raised within seconds instead of leaving the worker
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -117,7 +117,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 await self.sleep(_START_RETRY_SECONDS)
             else:
                 watch = cast("BatchConsumer", self.consumer).reading_watch
-                self._continuity = Continuity(self._ensure_consumer(), watch)
+                rewind = cast(BatchApp, self.app).transport_settings.rewind_offsets
+                self._continuity = Continuity(self._ensure_consumer(), watch, rewind_offsets=rewind)
                 return
 
     async def on_thread_stop(self) -> None:
@@ -171,16 +172,31 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             limits = cast(BatchApp, self.app).transport_settings
             try:
                 taken = await take_batches(
-                    fetcher, timeout_seconds=timeout or 0.0, rows_max=max_records or limits.poll_rows_max
+                    fetcher,
+                    timeout_seconds=timeout or 0.0,
+                    rows_max=max_records or limits.poll_rows_max,
+                    bytes_max=limits.poll_bytes_max,
                 )
             except OffsetOutOfRangeError as error:
                 self._await_positions(consumer, error.args[0])
                 return Poll({}, {})
-        batches = {TP(*tp): batch for tp, batch in taken.items()}
+        batches = {TP(*tp): self._marked(batch) for tp, batch in taken.items()}
         positions = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in taken}
-        silent = {tp: position for tp, position in positions.items() if position is not None}
-        self._ensure_continuity().reach(silent | {tp: batch.next_offset for tp, batch in batches.items()})
+        continuity = self._ensure_continuity()
+        silent = {
+            tp: position
+            for tp, position in positions.items()
+            if position is not None and position >= continuity.live_from(tp)
+        }
+        continuity.reach(
+            silent | {tp: max(batch.next_offset, batch.live_from) for tp, batch in batches.items()}
+        )
         return Poll(batches, silent)
+
+    def _marked(self, batch: PartitionBatch) -> PartitionBatch:
+        """The batch, told from where on it is live when some of it is only read again."""
+        live_from = self._ensure_continuity().live_from((batch.topic, batch.partition))
+        return replace(batch, live_from=live_from) if batch.offsets[0] < live_from else batch
 
     def _ensure_continuity(self) -> Continuity:
         assert self._continuity is not None, "the thread is started first"
@@ -234,7 +250,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             tp = TopicPartition(batch.topic, batch.partition)
             if self._position(consumer, tp) == batch.next_offset:
                 consumer.seek(tp, batch.offsets[0])
-                self._ensure_continuity().reach({TP(*tp): batch.offsets[0]})
+                self._ensure_continuity().reach({TP(*tp): max(batch.offsets[0], batch.live_from)})
 
     async def rewind(self) -> None:
         """Read every assigned partition on from its commit, wherever that is: nobody waits for the answer."""

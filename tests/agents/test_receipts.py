@@ -126,6 +126,14 @@ def test_every_outcome_has_its_line(outcome: Outcome) -> None:
     assert receipt.anomalies_add_up
 
 
+def test_what_a_quota_took_is_counted_though_its_record_has_left_the_store() -> None:
+    count = good()
+    count.outcomes["taken"] = Outcome.DROPPED_BY_QUOTA
+    receipt = count.receipt()
+    assert (receipt.anomalies, receipt.dropped_by_quota) == (4, 1)
+    assert receipt.anomalies_add_up
+
+
 @pytest.mark.broker
 async def test_a_site_that_nobody_has_worked_on_is_counted_as_unread(
     topic_prefix: str, tmp_path: Path

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from farshore.agents.departures import body_digest
 from farshore.agents.sender import Sender
 from farshore.agents.uplink import EventHubUplink, UplinkLimits, UplinkTooLargeError
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
@@ -53,6 +54,11 @@ async def test_tombstones_and_damaged_records_never_reach_the_link(hub: EventHub
     first, second = (by_key[anomaly(number)[0]] for number in (1, 2))
     assert first["batch"] == second["batch"]
     assert first["detail"] is None
+    (audit,) = map(orjson.loads, outcomes.audit.values)
+    assert (audit["batch"], audit["count"], audit["partition"]) == (first["batch"], 2, 1)
+    bodies = [body for _, body in stored_in(hub)]
+    assert audit["bytes"] == sum(map(len, bodies))
+    assert [first["digest"], second["digest"]] == [body_digest(body) for body in bodies]
 
 
 async def test_an_anomaly_that_no_batch_holds_is_set_aside_and_the_rest_goes_on_in_order() -> None:

@@ -31,7 +31,7 @@ def make_stuck(how: str) -> WorkerApp:
     settings = load_settings()
     if how == "reads-nothing":
         BatchConsumer.getmany = poll_nothing  # type: ignore[method-assign]
-    app = make_app(settings, group=settings.scorer_group)
+    app = make_app(settings, group=settings.scorer_group, outputs=())
 
     @app.agent(app.topic(settings.topic_events, schema=BatchSchema()), name="held")
     async def agent(stream: faust.StreamT) -> None:

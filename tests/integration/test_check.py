@@ -53,7 +53,7 @@ async def test_check_finds_nothing_wrong_with_a_good_site_and_says_what_it_saw(s
     done = await site.run("check")
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
-        [subject, "ok"] for subject in ("settings", "model", "broker", "topics", "uplink")
+        [subject, "ok"] for subject in ("settings", "model", "policy", "broker", "topics", "uplink")
     ]
 
 
@@ -122,13 +122,16 @@ async def test_topics_that_promise_less_than_the_settings_ask_are_named_and_a_wo
     done = await site.run("check", **asked)
     assert done.returncode == 0, done.stderr
     weaker = [line for line in done.stdout.splitlines() if "warning" in line and repr(scored) in line]
-    assert len(weaker) == 2
+    assert len(weaker) == 3
     assert "has 1 replicas, the settings ask for 3" in weaker[0]
     assert "has min.insync.replicas=1, the settings ask for 2" in weaker[1]
+    assert "has message.timestamp.type=CreateTime: Kafka refuses what a worker writes whose" in weaker[2]
     worker = await site.start("score")
-    (line,) = worker.lines("WARNING")
-    assert repr(scored) in line
-    assert "has one replica and flush.messages=9223372036854775807: a power cut" in line
+    lines = worker.lines("WARNING")
+    assert len(lines) == 2
+    assert all(repr(scored) in line for line in lines)
+    assert "has one replica and flush.messages=9223372036854775807: a power cut" in lines[0]
+    assert "set it to LogAppendTime" in lines[1]
     await worker.stop()
 
 

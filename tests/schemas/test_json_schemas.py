@@ -16,10 +16,14 @@ from farshore.schemas.records import (
     TIME_MS_LIMIT,
     AnomalyRecord,
     DeliveryRecord,
+    DepartedRecord,
     Departure,
+    DroppedRecord,
     GapRecord,
+    HoldRecord,
     Outcome,
     ReadingRecord,
+    ReceiptRecord,
     ScoredRecord,
     Source,
 )
@@ -32,6 +36,10 @@ WRITTEN: dict[str, type] = {
     "anomaly": AnomalyRecord,
     "delivery": DeliveryRecord,
     "departure": Departure,
+    "audit-departed": DepartedRecord,
+    "audit-dropped": DroppedRecord,
+    "audit-hold": HoldRecord,
+    "audit-receipt": ReceiptRecord,
     "gap": GapRecord,
     "reading": ReadingRecord,
 }
@@ -68,6 +76,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "batch": "b-1",
         "time": 1_690_000_000_789,
         "detail": None,
+        "digest": "cd" * 16,
+        "resent": None,
     },
     "departure": {
         "id": IDENTITY,
@@ -76,6 +86,47 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "score": 9.5,
         "severity": "high",
         "model": "pump@1",
+    },
+    "audit-hold": {
+        "kind": "hold",
+        "site": "harbour",
+        "id": IDENTITY,
+        "time": 1_690_000_000_789,
+        "seconds": 30.0,
+    },
+    "audit-receipt": {
+        "kind": "receipt",
+        "site": "harbour",
+        "id": IDENTITY,
+        "time": 1_690_000_000_789,
+        "since": 1_690_000_000_123,
+        "adds_up": True,
+        "counts": {"anomalies": 3, "acknowledged": 3},
+    },
+    "audit-dropped": {
+        "kind": "dropped",
+        "site": "harbour",
+        "id": IDENTITY,
+        "time": 1_690_000_000_789,
+        "partition": 2,
+        "count": 3,
+        "severities": {"low": 3},
+        "bytes": 1_200,
+        "first_time": 1_690_000_000_123,
+        "last_time": 1_690_000_000_456,
+        "quota_bytes": 1_048_576,
+    },
+    "audit-departed": {
+        "kind": "departed",
+        "site": "harbour",
+        "batch": "b-1",
+        "time": 1_690_000_000_789,
+        "partition": 2,
+        "count": 7,
+        "resent": 0,
+        "bytes": 1_290,
+        "fields": ["id", "site"],
+        "policy": "sha256:" + "ab" * 32,
     },
     "gap": {
         "kind": "gap",
@@ -118,8 +169,8 @@ def test_every_schema_is_a_valid_draft_2020_12_schema_with_an_id_of_its_own(name
 @pytest.mark.parametrize(("name", "record"), WRITTEN.items())
 def test_a_record_that_we_write_has_exactly_the_members_of_its_schema(name: str, record: type) -> None:
     schema = load_schema(name)
-    members = set(record.__annotations__)
-    assert set(schema["properties"]) == set(schema["required"]) == members
+    assert set(schema["properties"]) == set(record.__annotations__)
+    assert set(schema["required"]) == set(record.__required_keys__)  # type: ignore[attr-defined]
     assert schema["additionalProperties"] is False
 
 

@@ -72,7 +72,11 @@ def test_everything_that_can_be_said_is_read() -> None:
         }
         document["window"] = 20
         document["window_horizon"] = 5_000
-        document["input"] |= {"shape": ["batch", 1, 2], "scaling": {"mean": [1, 2.5], "std": 4}}
+        document["input"] |= {
+            "shape": ["batch", 2, 20],
+            "window_layout": "by-feature",
+            "scaling": {"mean": [1, 2.5], "std": 4},
+        }
         document["score"] = {"output": "y", "rule": "column", "column": 7}
         document["contributions"] = {"output": "parts"}
         document["severity"] = [{"level": "low", "score_min": 1}, {"level": "critical", "score_min": 9}]
@@ -83,7 +87,13 @@ def test_everything_that_can_be_said_is_read() -> None:
     # In feature order, whatever the order in the JSON.
     assert manifest.event == EventMapping(None, "/meta/ts", "ns", ("/a~1b", "/b/1"))
     assert (manifest.window, manifest.window_horizon) == (20, 5_000)
-    assert (manifest.input.shape, manifest.input.mean, manifest.input.std) == ((1, 2), (1.0, 2.5), (4.0, 4.0))
+    assert (manifest.input.shape, manifest.input.mean, manifest.input.std) == (
+        (2, 20),
+        (1.0, 2.5),
+        (4.0, 4.0),
+    )
+    assert manifest.input.by_feature
+    assert (manifest.lookback_offsets, manifest.rewind_offsets) == (1_666, 5_000)
     assert (manifest.score.column, manifest.contributions_output) == (7, "parts")
     assert manifest.severity == (SeverityLevel(Severity.LOW, 1.0), SeverityLevel(Severity.CRITICAL, 9.0))
     assert (manifest.median_of, manifest.rest_seconds) == (5, 1.5)
@@ -96,6 +106,7 @@ def test_null_contributions_are_none() -> None:
 
 def test_whole_numbers_spelt_as_floats_are_whole_numbers() -> None:
     manifest = parse_manifest(changed(put("score.column", 1.0)) | {"window": 1.0})
+    assert manifest.rewind_offsets == 0
     assert isinstance(manifest.score.column, int)
     assert isinstance(manifest.window, int)
 
@@ -159,10 +170,19 @@ REFUSED: list[tuple[Change, str]] = [
         r"\$\.event\.features: must name exactly \$\.features; missing \[\], unknown \['flow'\]",
     ),
     (put("window", 0), r"\$\.window"),
+    (put("window", 4_097), r"\$\.window: 4097 is greater than the maximum"),
+    (put("window", 3), r"holds 2 values a row, but \$\.features names 2 in each of \$\.window's 3 readings"),
     (put("window_horizon", -1), r"\$\.window_horizon"),
+    (put("window_horizon", 20_000_000), r"\$\.window_horizon: 20000000 is greater than the maximum"),
+    (put("after.median_of", 5), r"\$\.window_horizon: 0 is too short for a median of 5; at least 5 offsets"),
+    (
+        put("after.rest_seconds", 9),
+        r"\$\.window_horizon: 0 is too short for a rest of 9 s",
+    ),
+    (put("input.window_layout", "newest-first"), r"\$\.input\.window_layout: 'newest-first' is not one of"),
     (put("after.median_of", 0), r"\$\.after\.median_of"),
     (put("after.rest_seconds", -0.5), r"\$\.after\.rest_seconds"),
-    (put("after.rest_seconds", float("inf")), r"\$\.after\.rest_seconds: inf is not a finite number"),
+    (put("after.rest_seconds", float("inf")), r"\$\.after\.rest_seconds: inf is greater than the maximum"),
     (put("severity", [{"level": "urgent", "score_min": 1}]), r"\$\.severity\[0\]\.level: 'urgent' is not"),
     (put("severity", [{"level": "low"}]), r"'score_min' is a required property"),
     (
@@ -191,6 +211,17 @@ def test_a_mistake_is_refused_with_its_place_on_one_line(change: Change, says: s
     message = str(caught.value)
     assert message.startswith("manifest.json at $")
     assert "\n" not in message
+
+
+def test_window_median_and_rest_share_the_horizon_and_each_must_fit_its_share() -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["input"]["shape"] = ["batch", 20, 2]
+        document["after"] = {"median_of": 5, "rest_seconds": 60}
+
+    document = changed(change) | {"window": 20}
+    assert parse_manifest(document | {"window_horizon": 60}).lookback_offsets == 20
+    with pytest.raises(ManifestError, match="too short for a window of 20 and a median of 5 and a rest"):
+        parse_manifest(document | {"window_horizon": 59})
 
 
 def test_a_refusal_stays_short_however_many_features_there_are() -> None:

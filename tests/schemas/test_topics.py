@@ -95,3 +95,10 @@ def test_the_least_number_of_replicas_in_sync_is_set_on_every_topic() -> None:
 def test_audit_and_models_have_one_partition_so_that_their_order_is_one() -> None:
     topics = plan(partitions=12)
     assert (topics[Role.AUDIT].partitions, topics[Role.MODELS].partitions) == (1, 1)
+
+
+def test_kafkas_clock_stamps_what_farshore_writes_and_the_producers_clock_stamps_events() -> None:
+    """A worker whose clock was more than an hour ahead ended on each start: Kafka refused its timestamps."""
+    stamped = {role for role, spec in plan().items() if "message.timestamp.type" in spec.config}
+    assert stamped == set(Role) - {Role.EVENTS}
+    assert {plan()[role].config["message.timestamp.type"] for role in stamped} == {"LogAppendTime"}

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from farshore.agents.commands.model import model_app
 from farshore.local.sample import write_sample_package
+from farshore.local.windowed_sample import write_windowed_package
 
 FEATURES = ("Volume Flow RateRMS", "[bold]bracketed[/bold]", "line\nbreak")
 
@@ -45,6 +46,33 @@ def test_inspect_shows_what_the_package_says_one_line_a_subject(folder: Path) ->
     assert shown["trial run"].endswith("scores are bit-equal over batch sizes")
     assert shown["graph input"] == "x float32 [batch, 3]"
     assert shown["graph output"] == "contributions float32 [batch, 3]"
+
+
+def test_inspect_shows_what_is_kept_of_devices_and_what_it_costs(tmp_path: Path, folder: Path) -> None:
+    recording = np.random.default_rng(1).normal(size=(300, 3))
+    windowed = write_windowed_package(
+        tmp_path / "windowed", [recording], FEATURES, window=20, window_horizon=30_000, median_of=5
+    )
+    shown = lines(CliRunner().invoke(model_app, ["inspect", str(windowed)]).stdout)
+    assert shown["window"] == "a device's last 20 readings, reading by reading, from the oldest on"
+    assert shown["horizon"] == (
+        "30000 offsets are read again at an assignment; each thing kept of a device looks back 15000; "
+        "at most 0.75 MB of readings and scores a partition"
+    )
+    assert shown["median"] == "of a device's last 5 scores"
+    assert shown["rest"] == "none"
+    assert shown["input"] == "x float32 [batch, 60], scaled by the manifest"
+    document = json.loads(CliRunner().invoke(model_app, ["inspect", "--json", str(windowed)]).stdout)
+    assert (document["window"], document["window_horizon"], document["lookback_offsets"]) == (
+        20,
+        30_000,
+        15_000,
+    )
+    assert document["after"] == {"median_of": 5, "rest_seconds": 0}
+
+    plain = lines(CliRunner().invoke(model_app, ["inspect", str(folder)]).stdout)
+    assert plain["window"] == "none: each event by itself"
+    assert "horizon" not in plain
 
 
 def test_feature_names_are_shown_as_they_are_and_never_break_a_line(folder: Path) -> None:

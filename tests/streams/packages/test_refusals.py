@@ -95,20 +95,6 @@ def test_a_manifest_against_the_schema_is_refused_with_the_place(
     assert message.startswith("manifest.json at $.score.rule: 'mean' is not one of ['column', 'max'")
 
 
-@pytest.mark.parametrize(
-    "later",
-    [
-        {"window": 20, "window_horizon": 1_000},
-        {"after": {"median_of": 5}},
-        {"after": {"rest_seconds": 60}},
-    ],
-)
-def test_what_a_later_version_will_do_is_refused_rather_than_ignored(
-    pack: Pack, summing_model: bytes, later: dict[str, object]
-) -> None:
-    assert "this version scores each event by itself" in refusal(pack(summing_model, 3, **later))
-
-
 def test_a_file_that_is_no_model_is_refused_with_the_runtimes_words(pack: Pack) -> None:
     assert "model.onnx does not load: " in refusal(pack(b"PK\x03\x04 not an ONNX file", 3))
 
@@ -257,6 +243,30 @@ def test_rows_that_influence_one_another_are_refused(
     )
     message = refusal(pack(model, 3, score={"output": "y", "rule": rule}))
     assert "each row's score must depend on that row alone" in message
+
+
+def test_windows_that_influence_one_another_are_refused_and_windows_that_do_not_are_taken(
+    build: Build, pack: Pack
+) -> None:
+    tensor = {"name": "x", "dtype": "float32", "shape": ["batch", 5, 3]}
+    asks = {"input": tensor, "window": 5, "window_horizon": 1_000, "score": {"output": "y", "rule": "max"}}
+    inputs = {"x": (FLOAT, ["batch", 5, 3])}
+    alone = build([helper.make_node("Abs", ["x"], ["y"])], inputs=inputs)
+    load_package(pack(alone, 3, **asks))
+    mixed = build([helper.make_node("Softmax", ["x"], ["y"], axis=0)], inputs=inputs)
+    assert "each row's score must depend on that row alone" in refusal(pack(mixed, 3, **asks))
+
+
+def test_a_reconstruction_is_one_of_the_whole_window(build: Build, pack: Pack) -> None:
+    tensor = {"name": "x", "dtype": "float32", "shape": ["batch", 5, 3]}
+    model = build(
+        [helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=0)],
+        inputs={"x": (FLOAT, ["batch", 5, 3])},
+        constants={"axis": np.array([1], np.int64)},
+    )
+    rule = {"output": "y", "rule": "reconstruction-error"}
+    message = refusal(pack(model, 3, input=tensor, window=5, window_horizon=1_000, score=rule))
+    assert "gives 3 values a row, a reconstruction of 5 readings of 3 features gives as many" in message
 
 
 def test_rows_that_mix_only_where_every_value_is_positive_are_refused_as_well(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farshore.schemas.manifest import Manifest
@@ -221,17 +221,32 @@ def test_a_clean_batch_takes_the_fast_path_and_agrees_with_the_careful_one(
     assert quick.devices == ["k" if from_key else event["device"] for event in batch]
 
 
-@pytest.mark.parametrize("rows", [1, 31, 32, 33, 64, 100])
+@pytest.mark.parametrize("rows", [1, 31, 32, 33, 64, 100, 1_724, 1_725, 4_000])
 def test_one_bad_event_is_the_only_one_missing_from_a_batch_of_any_length(
     decoders: dict[tuple[str, str], EventDecoder], rows: int
 ) -> None:
     decoder = decoders["array in order", "float64"]
     values = [b'{"device":"d","time":%d,"readings":[%d,0,0]}' % (row, row) for row in range(rows)]
-    for bad in {0, rows // 2, rows - 1}:
+    for bad in {0, rows // 2, min(1_724, rows - 1), rows - 1}:
         decoded = decoder.decode([*values[:bad], b"{", *values[bad + 1 :]], [None] * rows)
         assert [rejection.index for rejection in decoded.rejections] == [bad]
         assert decoded.times_ms == [row for row in range(rows) if row != bad]
         assert decoded.matrix[:, 0].tolist() == decoded.times_ms
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_long_batch_with_bad_events_anywhere_decodes_as_its_events_do_one_by_one(
+    decoders: dict[tuple[str, str], EventDecoder], data: st.DataObject
+) -> None:
+    decoder = decoders["array in order", "float64"]
+    assert decoder.part_rows == 1_724
+    rows = data.draw(st.integers(1_500, 3_700))
+    values = [b'{"device":"d","time":%d,"readings":[%d,0.1,0]}' % (row, row) for row in range(rows)]
+    for bad, value in data.draw(st.dictionaries(st.integers(0, rows - 1), RAW, max_size=5)).items():
+        values[bad] = value
+    keys = [None] * rows
+    assert_same(decoder.decode(values, keys), decoder.decode_carefully(values, keys))
 
 
 def test_names_with_slashes_spaces_and_digits_are_read_as_they_are(

@@ -1,0 +1,211 @@
+"""Keeps the store bounded: retires delivered anomalies, measures, and lets the quota act.
+
+One look every `store_interval_seconds`, in order:
+  1. how many bytes the brokers say the store takes; growth and time to full follow
+  2. deliveries older than the retention: a tombstone for the anomaly, then one for its delivery record
+  3. at the high-water mark the quota's policy
+Guarantees: only what is acknowledged by the service, or was dropped by the quota, is retired; what waits, is
+held back or set aside never is. A place in `deliveries` is kept by commits, so a look reads what has grown
+old since the last one, and a crash repeats tombstones and no more. About RETIRED_TOGETHER_MAX keys are held.
+A look that fails is told once and made again; it never ends the bridge. Of several bridges each looks after
+its own partitions.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from ..schemas.records import Outcome
+from ..streams.delivery.quota import Growth, bytes_to_drop, seconds_to_drain, seconds_to_full
+from ..streams.scoring.pipeline import Columns
+from . import metrics
+from .admin import connect_admin
+from .errors import FarshoreError
+from .lag_commits import committed_offsets, partitions_by_topic
+from .log_bytes import bytes_on_disk
+from .outbox import Outbox
+from .settings import Settings
+from .store_quota import QuotaKeeper
+from .store_selection import decoded
+from .topic_reader import TopicReader, open_reader
+
+__all__ = ["KEEPER_GROUP_SUFFIX", "RETIRED_TOGETHER_MAX", "StoreKeeper"]
+
+log = logging.getLogger(__name__)
+
+RETIRED_TOGETHER_MAX: Final = 10_000
+GROWTH_SECONDS: Final = 3_600.0
+DRAIN_SECONDS: Final = 300.0
+KEEPER_GROUP_SUFFIX: Final = "-keeper"
+"""Behind the bridge's group: the name under which places in `deliveries` and `audit` are kept."""
+
+_DAY_SECONDS: Final = 86_400.0
+_RETIRED: Final = frozenset({Outcome.ACKNOWLEDGED.value, Outcome.DROPPED_BY_QUOTA.value})
+
+
+class StoreKeeper:
+    """A service beside the bridge: `run()` until cancelled."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: Outbox,
+        owned: Callable[[], frozenset[int]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._names = settings.topics
+        self._outbox = outbox
+        self._owned = owned
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._growth = Growth(GROWTH_SECONDS)
+        self._drain = Growth(DRAIN_SECONDS)
+        # A drop just before a restart may not have shown its effect yet.
+        self._dropped_at = clock()
+        self._failing = False
+        self._above_mark = False
+        self.quota = QuotaKeeper(settings, outbox)
+        quota = settings.store_quota_bytes
+        metrics.STORE_QUOTA_BYTES.set(float("inf") if quota is None else quota)
+        metrics.STORE_HIGH_WATER_BYTES.set(
+            float("inf") if quota is None else quota * settings.store_high_water
+        )
+        metrics.STORE_TIME_TO_FULL.set(float("inf"))
+
+    def note_waiting(self, waiting: float) -> None:
+        """How many anomalies wait, as often as that is known."""
+        self._drain.add(self._clock(), waiting)
+        metrics.STORE_TIME_TO_DRAIN.set(seconds_to_drain(waiting, self._drain.per_second))
+
+    async def run(self) -> None:
+        """Look at the interval until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except (FarshoreError, KafkaError, OSError) as error:
+                self._note_failure(str(error) or type(error).__name__, None)
+            except Exception as error:  # noqa: BLE001  deliveries go on whatever stands in the way of the keeper
+                self._note_failure(f"{type(error).__name__}: {error}", error)
+            else:
+                self._failing = False
+            await asyncio.sleep(self._settings.store_interval_seconds)
+
+    def _note_failure(self, reason: str, fault: Exception | None) -> None:
+        if not self._failing:
+            # That the broker is away is told by those whom it hurts.
+            level = logging.DEBUG if fault is None else logging.ERROR
+            log.log(level, "the store cannot be looked after, trying again: %s", reason, exc_info=fault)
+        self._failing = True
+
+    async def look(self) -> None:
+        """One look; raises BrokerAbsentError or KafkaError."""
+        settings = self._settings
+        async with connect_admin(settings.kafka_bootstrap) as admin:
+            store_bytes = await self._measure(admin)
+            owned = self._owned()
+            async with open_reader(
+                settings.kafka_bootstrap, settings.bridge_group + KEEPER_GROUP_SUFFIX
+            ) as reader:
+                await self._retire(reader, owned)
+                await self._keep_quota(admin, reader, owned, store_bytes)
+        metrics.STORE_KEPT_TIMESTAMP.set(self._wall_clock())
+
+    async def _measure(self, admin: AIOKafkaAdminClient) -> int:
+        parts = await partitions_by_topic(admin, {self._names.anomalies, self._names.deliveries})
+        sizes = await bytes_on_disk(
+            admin, {topic: [part.partition for part in found] for topic, found in parts.items()}
+        )
+        store_bytes = sum(sizes.values())
+        self._growth.add(self._clock(), store_bytes)
+        metrics.STORE_BYTES.set(store_bytes)
+        metrics.STORE_TIME_TO_FULL.set(
+            seconds_to_full(store_bytes, self._settings.store_quota_bytes, self._growth.per_second)
+        )
+        return store_bytes
+
+    async def _retire(self, reader: TopicReader, owned: frozenset[int]) -> None:
+        for partition, (start, end) in sorted((await reader.bounds(self._names.deliveries)).items()):
+            if partition in owned:
+                place = max(start, await reader.place(self._names.deliveries, partition) or 0)
+                while await self._retire_some(reader, partition, place, end):
+                    place = await reader.place(self._names.deliveries, partition) or end
+
+    async def _retire_some(self, reader: TopicReader, partition: int, start: int, end: int) -> bool:
+        """Retire a bounded number from `start` on; whether there may be more."""
+        old_ms = (self._wall_clock() - self._settings.store_retention_days * _DAY_SECONDS) * 1000
+        keys: dict[bytes, None] = {}
+        place, more = start, False
+        async for records in reader.records_between(self._names.deliveries, {partition: (start, end)}):
+            # Written in the order of time: after the first that is young all are.
+            old = list(takewhile(lambda record: record.timestamp < old_ms, records))
+            for record in old:
+                delivery = decoded(record.value)
+                if delivery is not None and delivery.get("outcome") in _RETIRED:
+                    keys[record.key] = None
+            if old:
+                place = old[-1].offset + 1
+            more = len(old) == len(records)
+            if not more or len(keys) >= RETIRED_TOGETHER_MAX:
+                break
+        else:
+            more = False
+        await self._tombstone(reader, partition, keys, place, start)
+        return more and place < end
+
+    async def _tombstone(
+        self, reader: TopicReader, partition: int, keys: dict[bytes, None], place: int, start: int
+    ) -> None:
+        for topic in (self._names.anomalies, self._names.deliveries):
+            if keys:
+                columns = Columns(list(keys), [None] * len(keys))
+                await self._outbox.put_all([(topic, partition, columns)])
+        metrics.STORE_RETIRED.inc(len(keys))
+        if place > start:
+            await reader.keep_place(self._names.deliveries, partition, place)
+
+    async def _keep_quota(
+        self, admin: AIOKafkaAdminClient, reader: TopicReader, owned: frozenset[int], store_bytes: int
+    ) -> None:
+        settings = self._settings
+        if settings.store_quota_bytes is None:
+            return
+        wanted = bytes_to_drop(
+            store_bytes,
+            settings.store_quota_bytes,
+            high_water=settings.store_high_water,
+            growth_per_second=self._growth.per_second,
+            settle_seconds=settings.store_settle_seconds,
+        )
+        self._note_mark(store_bytes, above=wanted > 0)
+        if wanted == 0 or settings.store_quota_policy == "keep-all":
+            return
+        if self._clock() - self._dropped_at < settings.store_settle_seconds:
+            return
+        parts = (await partitions_by_topic(admin, {self._names.anomalies})).get(self._names.anomalies, [])
+        committed = await committed_offsets(admin, settings.bridge_group, parts)
+        mine = {part.partition: offset or 0 for part, offset in committed.items() if part.partition in owned}
+        if mine:
+            await self.quota.drop(reader, mine, math.ceil(wanted * len(mine) / len(parts)))
+        self._dropped_at = self._clock()
+
+    def _note_mark(self, store_bytes: int, *, above: bool) -> None:
+        if above and not self._above_mark:
+            log.warning(
+                "the store takes %d bytes, above the mark of its quota of %d; policy %s",
+                store_bytes,
+                self._settings.store_quota_bytes,
+                self._settings.store_quota_policy,
+            )
+        elif self._above_mark and not above:
+            log.info("the store is below the mark of its quota again, with %d bytes", store_bytes)
+        self._above_mark = above
