@@ -152,7 +152,7 @@ class TransactionalProducer:
             stopping.exception()  # told to nobody: what failed has been told by `transact`
 
 
-def _failure(part: "asyncio.Future[object]") -> BaseException | None:
+def _failure(part: "asyncio.Future[None]") -> BaseException | None:
     return part.exception() if part.done() and not part.cancelled() else None
 
 
