@@ -21,8 +21,9 @@ from faust.types import TP
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.ledger import Range
 from ..streams.transport.transactional_producer import TransactionalProducer
-from .outbox import SILENCE_SECONDS_MAX, BrokerState, append_columns
-from .oversize import Runs
+from .fitting import Fitting
+from .outbox import SILENCE_SECONDS_MAX, BrokerState
+from .oversize import TOO_LARGE, OversizeError
 from .results import Parcels
 
 __all__ = ["TRANSACTION_BYTES_MAX", "LaneWatch", "TransactionLane", "Work"]
@@ -60,13 +61,19 @@ class TransactionLane:
     """One input partition: whatever waits goes out as one transaction, then the next."""
 
     def __init__(
-        self, tp: TP, producer: TransactionalProducer, watch: LaneWatch, transaction_seconds_max: float
+        self,
+        tp: TP,
+        producer: TransactionalProducer,
+        watch: LaneWatch,
+        fitting: Fitting,
+        transaction_seconds_max: float,
     ) -> None:
         """`producer` is open."""
         self._idle_seconds_max = min(IDLE_SECONDS_MAX, transaction_seconds_max / 4)
         self._tp = tp
         self._producer = producer
         self._watch = watch
+        self._fitting = fitting
         self._waiting: deque[Work] = deque()
         self._wake = asyncio.Event()
         self._running = False
@@ -141,7 +148,16 @@ class TransactionLane:
         self._under_way = len(works)
         offset = max(work.handed.end for work in works)
         batches = self._batches(works)
-        await self._watched(self._producer.commit(batches, self._watch.commits({self._tp: offset})))
+        self._fitting.begin()
+        try:
+            await self._watched(self._producer.commit(batches, self._watch.commits({self._tp: offset})))
+        except TOO_LARGE:
+            topic = self._producer.refused_topic
+            if topic is None or not self._fitting.learn(topic):
+                place = f"{self._tp.topic}/{self._tp.partition}"
+                raise OversizeError(f"Kafka refuses the size of what became of events of {place}") from None
+            raise
+        self._fitting.committed()
         for work in works:
             work.on_committed()
         # Most transactions are of scored records alone; a rare output would cost each of them a marker.
@@ -168,32 +184,6 @@ class TransactionLane:
             for topic, columns in work.parcels:
                 by_topic.setdefault(topic, []).append(columns)
         return {
-            TopicPartition(topic, self._tp.partition): _packed(self._producer, parcels)
+            TopicPartition(topic, self._tp.partition): self._fitting.batches(self._producer, topic, parcels)
             for topic, parcels in by_topic.items()
         }
-
-
-def _packed(producer: TransactionalProducer, parcels: Sequence[Columns]) -> Iterator[BatchBuilder]:
-    """Kafka batches as full as can be, made one at a time."""
-    builder: BatchBuilder = producer.new_batch()
-    runs: Runs = []
-    for columns in parcels:
-        start = 0
-        while start < len(columns):
-            stop = append_columns(builder, columns, start, len(columns))
-            runs.append((columns, start, stop))
-            if stop < len(columns):
-                yield _fitting(producer, builder, runs)
-                builder, runs = producer.new_batch(), []
-            start = stop
-    yield _fitting(producer, builder, runs)
-
-
-def _fitting(producer: TransactionalProducer, builder: BatchBuilder, runs: Runs) -> BatchBuilder:
-    """The batch, compressed where it is a record larger than a batch: it may fit its topic only so."""
-    if builder.size() <= producer.batch_bytes:
-        return builder
-    compressed = producer.new_batch(compressed=True)
-    for columns, start, stop in runs:
-        append_columns(compressed, columns, start, stop)
-    return compressed

@@ -34,8 +34,9 @@ from ..streams.transport.transactional_producer import TransactionalProducer
 from . import metrics
 from .errors import SettingsError, is_passing
 from .faust_app import WorkerApp
+from .fitting import Fitting
 from .outbox import SILENCE_SECONDS_MAX, BrokerState
-from .oversize import TOO_LARGE, OversizeError
+from .oversize import TOO_LARGE
 from .results import Parcels
 from .transaction_lane import TransactionLane, Work
 
@@ -63,6 +64,7 @@ class TransactionalResults:
     def __init__(self, app: WorkerApp) -> None:
         self._app = app
         self._lanes: dict[TP, TransactionLane] = {}
+        self._fittings: dict[TP, Fitting] = {}
         self._failures_in_a_row = 0
         self._closed = False
         self._opening = False
@@ -103,7 +105,10 @@ class TransactionalResults:
             await self._open(producers.values())
             if not self._closed:
                 self._lanes = {
-                    tp: TransactionLane(tp, producer, self, seconds_max) for tp, producer in producers.items()
+                    tp: TransactionLane(
+                        tp, producer, self, self._fittings.setdefault(tp, Fitting()), seconds_max
+                    )
+                    for tp, producer in producers.items()
                 }
         except InvalidTransactionTimeout:
             raise SettingsError(
@@ -165,11 +170,9 @@ class TransactionalResults:
         if self._closed:
             return
         if isinstance(error, TOO_LARGE):
-            error = OversizeError(
-                f"what became of events of {tp.topic}/{tp.partition} does not fit its topic: "
-                "raise max.message.bytes of the output topics, or choose FARSHORE_GUARANTEE=at-least-once, "
-                "which cuts dead letters; until then this partition cannot go on"
-            )
+            # The lane has learnt from it: read again from the commit, the same results go out smaller.
+            cast(BatchConsumer, self._app.consumer).lose({tp})
+            return
         if not _mends(error):
             self._app.stop_on_error(error)
             return

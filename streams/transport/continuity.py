@@ -122,8 +122,8 @@ class Continuity:
         if assignment is not self._assignment:
             self._reached.clear()
             self._assignment = assignment
-        await self._watch.before_reading(_partition_counts(waiting))  # Step 1
         rewinds = self._rewinds
+        await self._watch.before_reading(_partition_counts(waiting))  # Step 1
         commits = await asyncio.gather(*(assignment.state_value(tp).fetch_committed() for tp in waiting))
         stood = {tp: self._stood(tp, commit) for tp, commit in zip(waiting, commits, strict=True)}
         client = self._consumer._client

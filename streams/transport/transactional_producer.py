@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -43,6 +43,8 @@ class TransactionalProducer:
         self._group = group
         self._client: AIOKafkaProducer | None = None
         self._transactions: EagerTransactions | None = None
+        self.refused_topic: str | None = None
+        """The topic that refused the size of a batch, once `commit` has raised that."""
 
     async def open(self) -> None:
         """Connect and lock others out; an absent broker is waited for. Raises a KafkaError that stays."""
@@ -100,6 +102,10 @@ class TransactionalProducer:
         parts.append(asyncio.ensure_future(client.send_offsets_to_transaction(offsets, self._group)))
         try:
             await asyncio.gather(*parts)
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            failed = (tp for tp, part in zip(batches, parts, strict=False) if _failure(part) is error)
+            self.refused_topic = next((tp.topic for tp in failed), None)
+            raise
         finally:
             for part in parts:
                 part.cancel()
@@ -144,6 +150,10 @@ class TransactionalProducer:
             stopping.cancel()
         elif not stopping.cancelled():
             stopping.exception()  # told to nobody: what failed has been told by `transact`
+
+
+def _failure(part: "asyncio.Future[None]") -> BaseException | None:
+    return part.exception() if part.done() and not part.cancelled() else None
 
 
 async def _send(client: AIOKafkaProducer, tp: TopicPartition, batches: Iterable[BatchBuilder]) -> None:

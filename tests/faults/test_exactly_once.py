@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import signal
 from collections import Counter
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from farshore.agents.receipts import count_site
 from farshore.local.broker import BrokerSettings, EmbeddedBroker
@@ -123,3 +126,38 @@ async def test_a_broker_away_for_longer_than_a_transaction_may_take_costs_and_re
             assert "Traceback" not in scorer.log
             assert len(scorer.lines("WARNING", "ERROR")) <= 5, scorer.log
             await scorer.stop()
+
+
+async def test_an_event_that_only_fits_its_topic_compressed_stops_nothing_in_transactions(
+    exact_site: Site,
+) -> None:
+    """Of the other one, too large even so, the dead letter is cut and says so."""
+    site, topic = exact_site, exact_site.settings.topic_events
+    letters = site.settings.topic_dead_letters
+    whole = b'{"note":"' + b"x" * 20 * 1024 * 1024 + b'"}'
+    noise = random.Random(7).randbytes(300_000)
+    scorer = await site.start("score")
+    # A start would refuse such a topic; its owner may make it so later.
+    async with site.admin() as admin:
+        config = ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "100000"})
+        await admin.alter_configs([config])
+    async with site.producer(compression_type="gzip") as producer:
+        await producer.send_and_wait(topic, noise, key=b"noise", partition=0)
+    async with AIOKafkaProducer(
+        bootstrap_servers=site.bootstrap, compression_type="gzip", max_request_size=2 * len(whole)
+    ) as producer:
+        await producer.send_and_wait(topic, whole, key=b"whole", partition=0)
+    await site.publish(EventSource(seed=92).take(50), partition=0)
+    await site.scored()
+    found = {letter.key: letter for letter in await site.records(letters)}
+    assert found.keys() == {b"noise", b"whole"}
+    assert found[b"whole"].value == whole
+    cut, headers = found[b"noise"].value, dict(found[b"noise"].headers)
+    assert 0 < len(cut) < 100_000
+    assert noise.startswith(cut)
+    assert headers["truncated"] == b"300000"
+    assert headers["sha256"] == hashlib.sha256(noise).hexdigest().encode()
+    receipt = (await count_site(site.settings)).receipt()
+    assert (receipt.scored, receipt.dead_letters) == (50, 2)
+    assert receipt.adds_up
+    await scorer.stop()
