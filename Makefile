@@ -22,7 +22,7 @@ up: $(READY)
 
 test: lint
 	@echo "== tests: unit, integration on the real broker, faults, the built wheel"
-	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)
 	@$(BIN)/pytest tests/schemas tests/streams tests/agents
