@@ -141,10 +141,11 @@ def verdicts(results: Mapping[str, Any]) -> str:
     runs = results["throughput"]
     peers = [name for name, found in runs.items() if found and name != OURS and not name.startswith(LIMIT)]
     rows = []
-    for field, factor, what in (
+    bounds = (
         ("events_per_second", 1.0, "by the clock: ahead of every peer"),
         ("events_per_cpu_second", 1.2, "per CPU second: at least 1.2 times the best peer"),
-    ):
+    )
+    for field, factor, what in bounds if peers else ():
         best = max(peers, key=lambda name: _median(runs[name], field))
         rows.append(_verdict(what, _median(runs[OURS], field), _median(runs[best], field), factor, best))
     for name, field, factor, what in (
