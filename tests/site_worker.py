@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 WAIT_SECONDS_MAX = 150.0
 LOOK_SECONDS = 0.2
 # A worker promises 9 s for what waits on others; the rest is for a machine that is slow itself.
-STOP_SECONDS_MAX = 25.0
+STOP_SECONDS_MAX = 10.0
 WORKING = "is working as a member of group"
 
 

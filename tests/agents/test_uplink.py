@@ -19,7 +19,7 @@ from farshore.local.eventhubs.faults import DELIVERY, STANDING, TOKEN
 from ..site import stored_in
 
 # A loaded machine takes a second over a first send: far above it, only the fault strikes.
-LIMITS = UplinkLimits(connect_seconds_max=6.0, send_seconds_max=4.0)
+LIMITS = UplinkLimits(connect_seconds_max=5.0, send_seconds_max=4.0)
 # Above the limit of a call: cancelling and closing a client take their own, short time.
 SLACK_SECONDS = 3.0
 ENCODER = EventEncoder("/farshore/north")

@@ -37,7 +37,7 @@ async def test_two_processes_share_the_work_and_stop_together(site: Site) -> Non
     await site.publish(EventSource(seed=61).take(1_000))
     await site.scored()
     assert (await count_site(site.settings)).receipt().scored == 1_000
-    await parent.stop(seconds_max=45)
+    await parent.stop(seconds_max=15)
     assert not any(child.is_running() for child in children)
 
 
