@@ -6,7 +6,6 @@ the events are read again. One lesson an attempt, by the largest batch that a to
 Guarantee: each refusal makes what is sent smaller, so the attempts end: with a commit or an OversizeError.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -14,11 +13,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.transactional_producer import TransactionalProducer
 from .outbox import append_columns
-from .oversize import Runs, cuts, halves, oversize_error
+from .oversize import CutNotice, Runs, cuts, halves, oversize_error
 
 __all__ = ["Fitting"]
-
-log = logging.getLogger(__name__)
 
 
 class Fitting:
@@ -28,7 +25,7 @@ class Fitting:
         self._plain_bytes_max: dict[str, int] = {}
         self._alone_bytes_max: dict[str, int] = {}
         self._largest: dict[str, tuple[int, bool]] = {}
-        self._cut_told: set[str] = set()
+        self._cut = CutNotice()
 
     def begin(self) -> None:
         """A transaction begins."""
@@ -97,21 +94,12 @@ class Fitting:
             size_bytes = _compressed_bytes(producer, [(cut, 0, 1)])
             if size_bytes <= alone_max:
                 self._note_sent(topic, size_bytes, alone=True)
-                self._tell_cut(topic)
+                self._cut.tell(topic)
                 return _built(producer, [(cut, 0, 1)], compressed=True)
         raise oversize_error(topic, columns, index)
 
     def _note_sent(self, topic: str, size_bytes: int, *, alone: bool) -> None:
         self._largest[topic] = max(self._largest.get(topic, (0, False)), (size_bytes, alone))
-
-    def _tell_cut(self, topic: str) -> None:
-        if topic not in self._cut_told:
-            self._cut_told.add(topic)
-            log.warning(
-                "an event does not fit topic %r, so its dead letter is cut (headers `truncated`, `sha256`): "
-                "raise max.message.bytes there to keep such events whole; this is not said again",
-                topic,
-            )
 
 
 def _built(producer: TransactionalProducer, runs: Runs, *, compressed: bool = False) -> BatchBuilder:

@@ -24,7 +24,7 @@ from ..streams.scoring.pipeline import Columns
 from ..streams.transport.producer import BatchProducer
 from ..streams.transport.record_writer import append_records
 from .errors import is_passing
-from .oversize import TOO_LARGE, Runs, cuts, halves, oversize_error
+from .oversize import TOO_LARGE, CutNotice, Runs, cuts, halves, oversize_error
 
 __all__ = [
     "RETRY_SECONDS_MAX",
@@ -83,7 +83,7 @@ class Outbox:
         self._on_fatal = on_fatal
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._closed = False
-        self._cut_told: set[str] = set()
+        self.cut_notice = CutNotice()
         self.state = BrokerState()
 
     def put(self, topic: str, partition: int, columns: Columns, settlement: Settlement) -> None:
@@ -134,16 +134,6 @@ class Outbox:
     def new_batch(self, *, compressed: bool = False) -> BatchBuilder:
         """An empty Kafka batch."""
         return self._producer().create_batch(compressed=compressed)
-
-    def note_cut(self, topic: str) -> None:
-        """Tell once that records are cut; each of them says so in its headers."""
-        if topic not in self._cut_told:
-            self._cut_told.add(topic)
-            log.warning(
-                "an event does not fit topic %r, so its dead letter is cut (headers `truncated`, `sha256`): "
-                "raise max.message.bytes there to keep such events whole; this is not said again",
-                topic,
-            )
 
     def fail(self, error: BaseException) -> None:
         """A lane met an error that no retry mends."""
@@ -260,7 +250,7 @@ class _Lane:
             except TOO_LARGE:
                 continue
             if runs is not whole:
-                self._outbox.note_cut(self._topic)
+                self._outbox.cut_notice.tell(self._topic)
             return
         raise oversize_error(self._topic, columns, index)
 

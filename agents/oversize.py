@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,7 +19,9 @@ from ..streams.scoring.codec import decode
 from ..streams.scoring.pipeline import Columns
 from .errors import FarshoreError
 
-__all__ = ["TOO_LARGE", "OversizeError", "Runs", "cuts", "halves", "oversize_error"]
+__all__ = ["TOO_LARGE", "CutNotice", "OversizeError", "Runs", "cuts", "halves", "oversize_error"]
+
+log = logging.getLogger(__name__)
 
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -28,6 +31,23 @@ Runs = list[tuple[Columns, int, int]]
 
 class OversizeError(FarshoreError):
     """A record does not fit its topic, whatever is done to it."""
+
+
+class CutNotice:
+    """Tells once a topic that records are cut; each of them says so in its headers."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, topic: str) -> None:
+        """A dead letter was cut to fit `topic`."""
+        if topic not in self._told:
+            self._told.add(topic)
+            log.warning(
+                "an event does not fit topic %r, so its dead letter is cut (headers `truncated`, `sha256`): "
+                "raise max.message.bytes there to keep such events whole; this is not said again",
+                topic,
+            )
 
 
 def halves(runs: Runs) -> tuple[Runs, Runs] | None:

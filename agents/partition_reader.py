@@ -13,12 +13,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from .errors import BrokerAbsentError
+from .topic_reader import open_consumer
 
 __all__ = ["PartitionReader", "open_partition_reader"]
 
 SILENCE_SECONDS_MAX: Final = 15.0
 _POLL_MS: Final = 500
-_FETCH_WAIT_MS: Final = 20
 _FETCH_BYTES: Final = 1024 * 1024
 _ROWS_MAX: Final = 2_000
 
@@ -80,20 +80,5 @@ class PartitionReader:
 @asynccontextmanager
 async def open_partition_reader(bootstrap: str) -> AsyncIterator[PartitionReader]:
     """A reader; raises BrokerAbsentError when no broker answers."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        max_partition_fetch_bytes=_FETCH_BYTES,
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
-    )
-    try:
-        await consumer.start()
-    except (KafkaError, OSError) as error:
-        await consumer.stop()
-        raise BrokerAbsentError(f"no Kafka broker answers at {bootstrap}: {error}") from None
-    try:
+    async with open_consumer(bootstrap, fetch_bytes=_FETCH_BYTES) as consumer:
         yield PartitionReader(consumer)
-    finally:
-        await consumer.stop()

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from .errors import BrokerAbsentError
 
-__all__ = ["READ_SECONDS_MAX", "TopicReader", "open_reader"]
+__all__ = ["READ_SECONDS_MAX", "TopicReader", "open_consumer", "open_reader"]
 
 READ_SECONDS_MAX: Final = 30.0
 """How long one poll may bring nothing before reading is given up."""
@@ -91,6 +91,15 @@ class TopicReader:
 @asynccontextmanager
 async def open_reader(bootstrap: str, group: str | None = None) -> AsyncIterator[TopicReader]:
     """A reader, with places kept under `group`, if given; raises BrokerAbsentError when no broker answers."""
+    async with open_consumer(bootstrap, group, fetch_bytes=_FETCH_BYTES) as consumer:
+        yield TopicReader(consumer)
+
+
+@asynccontextmanager
+async def open_consumer(
+    bootstrap: str, group: str | None = None, *, fetch_bytes: int
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of committed records, in no group; raises BrokerAbsentError when no broker answers."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=group,
@@ -98,7 +107,7 @@ async def open_reader(bootstrap: str, group: str | None = None) -> AsyncIterator
         # Retention may pass a start before it is read: then the oldest record is meant, never the newest.
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        max_partition_fetch_bytes=_FETCH_BYTES,
+        max_partition_fetch_bytes=fetch_bytes,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     try:
@@ -107,6 +116,6 @@ async def open_reader(bootstrap: str, group: str | None = None) -> AsyncIterator
         await consumer.stop()
         raise BrokerAbsentError.at(bootstrap) from None
     try:
-        yield TopicReader(consumer)
+        yield consumer
     finally:
         await consumer.stop()

@@ -22,7 +22,7 @@ import numpy as np
 import orjson
 from contenders import AIOKAFKA, HERE, OURS, Contender, run_once
 from job import DEVICES, EventSpec
-from latency import as_json, measure
+from latency import add_latency_options, as_json, measure
 from report import OUT, Json, document, machine_sentence, table, write
 from run import latency_table, throughput_table
 from topics import fill, new_name, open_broker
@@ -122,9 +122,7 @@ def main() -> None:
     parser.add_argument("--harness", type=Path)
     parser.add_argument("--events", type=int, default=150_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--rates", default="500,2000", help="events a second; empty for no latency")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each latency measurement")
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds at that load before it")
+    add_latency_options(parser, rates="500,2000", seconds=15.0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if not options.model.is_file():

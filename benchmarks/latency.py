@@ -4,6 +4,7 @@ The stamp is taken right before the event is handed to the producer; the probe, 
 the time at which it holds the result. `direct` is the probe on the input: the floor.
 """
 
+import argparse
 import asyncio
 import multiprocessing
 import time
@@ -83,6 +84,13 @@ def measure(
     found = latencies[(stamps >= begin) & (stamps < end)] / 1_000
     p50, p99 = np.percentile(found, [50, 99]) if len(found) else (float("inf"), float("inf"))
     return Latency(sent / seconds, min(1.0, len(found) / sent), float(p50), float(p99))
+
+
+def add_latency_options(parser: argparse.ArgumentParser, *, rates: str, seconds: float) -> None:
+    """`--rates`, `--seconds`, `--warm-up` with these defaults."""
+    parser.add_argument("--rates", default=rates, help="events a second; empty for no latency")
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each latency measurement")
+    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds at that load before it")
 
 
 def as_json(found: Latency) -> dict[str, float]:

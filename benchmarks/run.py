@@ -16,7 +16,7 @@ from typing import Any
 
 from contenders import CONTENDERS, STOCK_FAUST, Result, run_once
 from job import EventSpec, make_package
-from latency import Latency, as_json, measure
+from latency import Latency, add_latency_options, as_json, measure
 from report import OUT, Json, document, machine_sentence, spread, table, write
 from topics import fill_with, new_name, open_broker
 
@@ -78,9 +78,7 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--rates", default="2000,20000", help="events a second; empty for no latency")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each latency measurement")
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds at that load before it")
+    add_latency_options(parser, rates="2000,20000", seconds=20.0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     rates = [int(rate) for rate in options.rates.split(",") if rate]
