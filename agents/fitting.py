@@ -12,7 +12,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ..streams.scoring.pipeline import Columns
 from ..streams.transport.transactional_producer import TransactionalProducer
-from .outbox import append_columns
+from .outbox import append_columns, append_runs
 from .oversize import CutNotice, Runs, cuts, halves, oversize_error
 
 __all__ = ["Fitting"]
@@ -103,10 +103,7 @@ class Fitting:
 
 
 def _built(producer: TransactionalProducer, runs: Runs, *, compressed: bool = False) -> BatchBuilder:
-    builder = producer.new_batch(compressed=compressed)
-    for columns, start, stop in runs:
-        append_columns(builder, columns, start, stop)
-    return builder
+    return append_runs(producer.new_batch(compressed=compressed), runs)
 
 
 def _compressed_bytes(producer: TransactionalProducer, runs: Runs) -> int:

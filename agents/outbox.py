@@ -33,6 +33,7 @@ __all__ = [
     "Outbox",
     "Settlement",
     "append_columns",
+    "append_runs",
 ]
 
 RETRY_SECONDS_MAX: Final = 5.0
@@ -255,10 +256,7 @@ class _Lane:
         raise oversize_error(self._topic, columns, index)
 
     def _build(self, runs: Runs, *, compressed: bool = False) -> BatchBuilder:
-        builder = self._outbox.new_batch(compressed=compressed)
-        for columns, start, stop in runs:
-            append_columns(builder, columns, start, stop)
-        return builder
+        return append_runs(self._outbox.new_batch(compressed=compressed), runs)
 
     async def _send(self, runs: Runs, builder: BatchBuilder, *, compressed: bool) -> None:
         """Try until acknowledged; raises what no retry mends, TOO_LARGE among it."""
@@ -277,6 +275,13 @@ class _Lane:
             else:
                 self._outbox.state.up((self._topic, self._partition))
                 return
+
+
+def append_runs(builder: BatchBuilder, runs: Runs) -> BatchBuilder:
+    """The same batch with all of these records, which fit it."""
+    for columns, start, stop in runs:
+        append_columns(builder, columns, start, stop)
+    return builder
 
 
 def append_columns(builder: BatchBuilder, columns: Columns, start: int, stop: int) -> int:

@@ -166,11 +166,6 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     )
 
 
-def _at(column: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
-    """`column` at `indices`; the column itself when that is all of it, as for clean batches."""
-    return column if len(indices) == len(column) else [column[index] for index in indices]
-
-
 def column_at(column: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
     """`column` at `indices`; the column itself when that is all of it, as for clean batches."""
     return column if len(indices) == len(column) else [column[index] for index in indices]
