@@ -8,14 +8,17 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import pytest
 
+from farshore.local.kafka_pins import KAFKA_VERSION
 from farshore.local.ports import free_ports
 
 from ..soak.ledger import Event, Fence, Guarantee, Kind, Ledger
+from ..soak.record import write_record
 from ..soak.report import SoakReport
 from ..soak.vitals import Life, Sample
 from ..tcp_proxy import LOOPBACK, TcpProxy
@@ -170,12 +173,14 @@ def test_a_worker_that_grows_is_told_and_one_that_does_not_is_not() -> None:
 
 
 def test_a_report_says_what_broke_in_text_and_writes_itself_as_markdown_and_json(tmp_path: Path) -> None:
-    report = SoakReport(seed=7, guarantee="at-least-once", seconds=60.0)
+    report = SoakReport(
+        seed=7, guarantee="at-least-once", events_per_second=500, asked_seconds=50.0, seconds=60.0
+    )
     report.row("line cut").note_recovery(2.5)
     report.row("line cut").injected = 1
     assert report.verdict() == "soak: every promise held (at-least-once, 60 s, SEED=7)"
     report.broken.append("after line cut: 1 events without any outcome (partition/offset 0/0)")
-    written = report.write(tmp_path / "soak")
+    written = write_record(report, tmp_path / "soak")
     text = written.read_text()
     assert "1 promises broken" in text
     assert "- after line cut: 1 events without any outcome" in text
@@ -183,6 +188,10 @@ def test_a_report_says_what_broke_in_text_and_writes_itself_as_markdown_and_json
     told = json.loads(written.with_suffix(".json").read_text())
     assert (told["seed"], told["rows"]["line cut"]["worst_recovery_seconds"]) == (7, 2.5)
     assert told["broken"] == report.broken
+    assert "`make soak SECONDS=50 RATE=500 GUARANTEE=at-least-once SEED=7`" in text
+    assert f"kafka {KAFKA_VERSION}" in text
+    assert told["surroundings"]["aiokafka"] == version("aiokafka")
+    assert str(Path(__file__).parent) not in text + written.with_suffix(".json").read_text()
 
 
 async def test_the_proxy_changes_no_byte_and_delays_silences_and_cuts_as_it_is_told() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from farshore.agents.errors import FarshoreError
 
 from .ledger import Guarantee
+from .record import write_record
 from .report import SoakReport
 from .run import soak
 from .scene import open_scene
@@ -61,9 +62,10 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("soak: ended by hand\n")
         return 130
+    report.asked_seconds, report.events_per_second = options.seconds, options.rate
     say("\n" + report.table() + "\n\n" + report.verdict())
     if options.record is not None:
-        say(f"written to {report.write(options.record)}")
+        say(f"written to {write_record(report, options.record)}")
     if report.broken:
         return 1
     shutil.rmtree(folder)  # logs are of interest only to find out what broke

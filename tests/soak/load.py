@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import orjson
 from aiokafka import AIOKafkaProducer, ConsumerRecord
@@ -34,8 +36,14 @@ Record = tuple[bytes | None, bytes | None]
 class MixedLoad:
     """Publishes until told to stop; `acknowledged` is taken and emptied by whoever judges."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, seed: int, events_per_second: int) -> None:
-        self._producer = producer
+    def __init__(
+        self,
+        open_producer: Callable[[], AbstractAsyncContextManager[AIOKafkaProducer]],
+        topic: str,
+        seed: int,
+        events_per_second: int,
+    ) -> None:
+        self._open_producer = open_producer
         self._topic = topic
         self._random = random.Random(seed)
         self._source = EventSource(seed=seed, devices=40)
@@ -54,16 +62,22 @@ class MixedLoad:
         self.acknowledged: list[Position] = []
 
     async def run(self) -> None:
-        """A tenth of a second's events at a time; waits while the broker is away."""
+        """A tenth of a second's events at a time; waits while the broker is away.
+
+        An idempotent producer that gave a batch up takes nothing more: another one goes on.
+        """
         while not self.stopping:
-            started = asyncio.get_running_loop().time()
             try:
-                sent = [
-                    await self._producer.send(self._topic, value, key=key) for key, value in self._records()
-                ]
+                async with self._open_producer() as producer:
+                    await self._publish(producer)
             except KafkaError:
                 self.unanswered += 1
-                continue
+                await asyncio.sleep(1 / CHUNKS_A_SECOND)
+
+    async def _publish(self, producer: AIOKafkaProducer) -> None:
+        while not self.stopping:
+            started = asyncio.get_running_loop().time()
+            sent = [await producer.send(self._topic, value, key=key) for key, value in self._records()]
             for answer in await asyncio.gather(*sent, return_exceptions=True):
                 if isinstance(answer, BaseException):
                     self.unanswered += 1

@@ -1,11 +1,8 @@
-"""What a soak shows at its end: as text, as Markdown and as JSON."""
+"""What a soak shows at its end, as text that is Markdown too."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Self
 
 from .ledger import Counts
@@ -52,6 +49,8 @@ class SoakReport:
 
     seed: int
     guarantee: str
+    events_per_second: int = 0
+    asked_seconds: float = 0.0
     seconds: float = 0.0
     rows: dict[str, FaultRow] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
@@ -102,23 +101,19 @@ class SoakReport:
             )
         )
 
+    def command(self) -> str:
+        """What makes the same faults in the same order at the same rate."""
+        return (
+            f"make soak SECONDS={self.asked_seconds:.0f} RATE={self.events_per_second} "
+            f"GUARANTEE={self.guarantee} SEED={self.seed}"
+        )
+
     def verdict(self) -> str:
         """The last line."""
         what = f"{self.guarantee}, {self.seconds:.0f} s, SEED={self.seed}"
         if not self.broken:
             return f"soak: every promise held ({what})"
         return "\n".join([f"soak: {len(self.broken)} promises broken ({what})", *self.broken])
-
-    def write(self, folder: Path) -> Path:
-        """Markdown and JSON in `folder`, named by date and seed; the Markdown's path."""
-        now = datetime.now(UTC)
-        path = folder / f"{now:%Y-%m-%d}-{self.guarantee}-{self.seed}.md"
-        folder.mkdir(parents=True, exist_ok=True)
-        title = f"# Soak of {now:%Y-%m-%d}, {self.seconds:.0f} s, {self.guarantee}, seed {self.seed}"
-        verdict = self.verdict().replace("\n", "\n- ")
-        path.write_text(f"{title}\n\n{verdict}\n\n{self.table()}\n")
-        path.with_suffix(".json").write_text(json.dumps(asdict(self), indent=1) + "\n")
-        return path
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> str:

@@ -56,7 +56,7 @@ async def run_faults(
 ) -> SoakReport:
     """Inject `names` one by one; what broke is in the report, each with the fault it came after."""
     started = time.monotonic()
-    report = SoakReport(seed=seed, guarantee=scene.ledger.guarantee.value)
+    report = SoakReport(seed=seed, guarantee=scene.ledger.guarantee.value, counts=scene.ledger.counts)
     await scene.published(1_000)
     await _settle(scene, report.row("no fault"), report, time.monotonic())
     for name in names:
@@ -75,8 +75,11 @@ async def run_faults(
         row.repeats += scene.ledger.counts.repeats - before
         say(f"{time.monotonic() - started:6.0f} s  {name}: caught up after {row.last_recovery_seconds:.1f} s")
     else:
-        await _settle(scene, report.row("no fault"), report, time.monotonic())
-        await _close(scene, report)
+        try:
+            await _settle(scene, report.row("no fault"), report, time.monotonic())
+            await _close(scene, report)
+        except Exception as error:  # noqa: BLE001  as above
+            report.broken.append(f"at the end: {type(error).__name__}: {error}")
     report.seconds = time.monotonic() - started
     return report
 
@@ -95,7 +98,7 @@ async def _close(scene: Scene, report: SoakReport) -> None:
     report.broken += await scene.judged(ends)
     report.broken += scene.told_badly()
     report.broken += [sentence for life in scene.lives.values() for sentence in life.broken()]
-    counts, report.counts = scene.ledger.counts, scene.ledger.counts
+    counts = scene.ledger.counts
     site = await count_site(scene.site.settings)
     receipt = site.receipt()
     if not receipt.adds_up or receipt.unread or receipt.waiting:

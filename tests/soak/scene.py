@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from aiokafka.errors import KafkaError
@@ -37,6 +38,7 @@ TIMEOUTS = {
 }
 LONGER_THAN_ALL_SECONDS = 2.0 * max(SESSION_SECONDS, REQUEST_SECONDS, POLL_SECONDS)
 CATCH_UP_SECONDS_MAX = 180.0
+RESTART_SECONDS_MAX = 120.0  # a killed broker looks through all that is not flushed: an hour's gigabytes
 LISTENER = "PROXY"
 
 
@@ -112,10 +114,17 @@ class Scene:
 
     async def published(self, more: int) -> None:
         """Wait for so many more events to be acknowledged to their producer."""
-        load = self.load
+        load, loading = self.load, self.loading
         assert load is not None
+        assert loading is not None
         target = load.published + more
-        await until(lambda: load.published >= target, "load", CATCH_UP_SECONDS_MAX)
+
+        def reached() -> bool:
+            if loading.done():
+                loading.result()  # what ended it is told
+            return load.published >= target
+
+        await until(reached, "load", CATCH_UP_SECONDS_MAX)
 
     async def raise_fence(self) -> None:
         """What is committed now is not to be repeated after this."""
@@ -192,6 +201,7 @@ async def open_scene(
     settings = BrokerSettings(
         extra_listeners={LISTENER: (0, proxy_port)},
         properties={"group.min.session.timeout.ms": "1000"},
+        start_seconds_max=RESTART_SECONDS_MAX,
     )
     broker = EmbeddedBroker(settings)
     async with AsyncExitStack() as stack:
@@ -206,8 +216,12 @@ async def open_scene(
         site.surroundings = clock.environment
         scene = Scene(broker, proxy, site, clock, guarantee)
         await asyncio.gather(*(scene.start_worker(command) for command in ("score", "score", "bridge")))
-        producer = await stack.enter_async_context(site.producer(enable_idempotence=True))
-        scene.load = load = MixedLoad(producer, site.settings.topic_events, seed, events_per_second)
+        scene.load = load = MixedLoad(
+            partial(site.producer, enable_idempotence=True),
+            site.settings.topic_events,
+            seed,
+            events_per_second,
+        )
         scene.loading = running = asyncio.create_task(load.run())
         try:
             yield scene
