@@ -10,8 +10,8 @@ READY := $(VENV)/.ready
 # Most of a test is waiting; each process has a broker of its own.
 TEST_PROCESSES ?= 2
 
-.PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-peers
-.PHONY: benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month
+.PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-guarantee
+.PHONY: benchmark-peers benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month
 .PHONY: test-uplink up
 
 demo: $(READY)
@@ -81,6 +81,9 @@ benchmark-backlog: $(READY)
 
 benchmark-growth: $(READY)
 	@$(BIN)/python benchmarks/growth.py
+
+benchmark-guarantee: $(READY)
+	@$(BIN)/python benchmarks/guarantee.py
 
 benchmark-publish: $(READY)
 	@$(BIN)/python benchmarks/publish.py

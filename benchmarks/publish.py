@@ -19,6 +19,7 @@ import backlog
 import cores
 import crayfish
 import growth
+import guarantee
 import peers
 import run
 import stages
@@ -47,6 +48,7 @@ MARKDOWN: Mapping[str, Callable[[Json], str]] = {
     "backlog": backlog.markdown,
     "crayfish": crayfish.markdown,
     "growth": growth.markdown,
+    "guarantee": guarantee.markdown,
 }
 PARTS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "readme": ("peers", peers.short_markdown),

@@ -129,7 +129,9 @@ def fill_with(bootstrap: str, topic: str, spec: EventSpec, count: int, partition
 async def count_sources(bootstrap: str, topic: str, partitions: int = PARTITIONS) -> int:
     """Results by distinct source position."""
     parts = [TopicPartition(topic, number) for number in range(partitions)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
+    )
     await consumer.start()
     try:
         consumer.assign(parts)

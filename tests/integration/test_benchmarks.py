@@ -145,6 +145,21 @@ def test_a_bound_that_is_missed_is_said_so(benchmarks: Callable[[str], Any]) -> 
     }
 
 
+def test_what_exactly_once_costs_too_much_is_said_so(benchmarks: Callable[[str], Any]) -> None:
+    guarantee = benchmarks("guarantee")
+
+    def verdicts(share: float, added_ms: float) -> list[str]:
+        results = {
+            "at-least-once": {"events_per_second": [9.0, 100.0, 101.0], "p99_ms": [10.0, 10.0, 900.0]},
+            "exactly-once": {"events_per_second": [100 * share] * 3, "p99_ms": [10.0 + added_ms] * 3},
+        }
+        lines = guarantee.verdicts(results).splitlines()[2:]
+        return [line.rstrip(" |").rpartition("| ")[2] for line in lines]
+
+    assert verdicts(0.70, 149.0) == ["holds", "holds"]
+    assert verdicts(0.69, 150.0) == ["**missed**", "**missed**"]
+
+
 @pytest.mark.skipif(not CRAYFISH.exists(), reason=f"{CRAYFISH} is not there; see CONTRIBUTING.md")
 def test_the_crayfish_model_runs_unchanged_and_scores_as_it_does_offline(
     benchmarks: Callable[[str], Any], tmp_path: Path
