@@ -300,7 +300,10 @@ class BatchConsumer(AIOKafkaConsumer):
         """A topic made anew, and grown past the position already, gives no error to a reader."""
         while not self.should_stop:
             await self.sleep(self._limits.life_check_seconds)
-            if self._draining or not self.flow_active or not await self._thread.remade():
+            if self._draining or not self.flow_active:
+                continue
+            if not await self._thread.remade():
+                await self._renew_commits()
                 continue
             if not self.app.rebalancing:
                 self.stop_flow()
@@ -309,6 +312,13 @@ class BatchConsumer(AIOKafkaConsumer):
             if not self.app.rebalancing:
                 await self.perform_seek()
                 self.resume_flow()
+
+    async def _renew_commits(self) -> None:
+        """Commit again what Kafka has dropped: it deletes the commits of a deleted topic by its name, some
+        time later, when they may be those of the next topic of that name."""
+        committed = {tp for tp in self.assignment() if self.ledger.committed(tp) is not None}
+        for tp in await self._thread.without_commit(committed) if committed else ():
+            self.ledger.note_commit_gone(tp)  # Step 4 does the rest
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's own stall detector cannot tell a paused worker from a stuck one, so it says nothing."""

@@ -103,6 +103,12 @@ class OffsetLedger(Generic[P]):
             if state is not None:
                 state.committed = offset
 
+    def note_commit_gone(self, partition: P) -> None:
+        """Note that the broker has no commit any more: the one it had is news again."""
+        state = self._partitions.get(partition)
+        if state is not None:
+            state.committed = None
+
     def forget(self, partitions: Iterable[P]) -> None:
         """Drop partitions that were taken away or are read anew; their batches in progress count no more."""
         for partition in partitions:

@@ -10,7 +10,7 @@ that does not mend itself is raised within seconds instead of leaving the worker
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -231,6 +231,18 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             return await self._ensure_continuity().remade()
         except KafkaError:
             return False
+
+    async def without_commit(self, partitions: Collection[TP]) -> set[TP]:
+        """Those of `partitions` of which Kafka has no commit; an absent broker names none."""
+        coordinator = self._ensure_consumer()._coordinator
+        limit = cast(BatchApp, self.app).transport_settings.commit_seconds_max
+        asked = [TopicPartition(*tp) for tp in partitions]
+        try:
+            async with asyncio.timeout(limit):
+                commits = await self.call_thread(coordinator.fetch_committed_offsets, asked)
+        except (KafkaError, TimeoutError):
+            return set()
+        return {tp for tp in partitions if tp not in commits or commits[tp].offset < 0}
 
     async def keep_alive(self) -> None:
         """Count as a poll without taking records: the group coordinator sees a live member."""

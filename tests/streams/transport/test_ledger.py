@@ -106,6 +106,12 @@ class LedgerMachine(RuleBasedStateMachine):
             self.kept[partition].committed = offset
 
     @rule(partition=st.sampled_from(PARTITIONS))
+    def lose_the_commit(self, partition: str) -> None:
+        self.ledger.note_commit_gone(partition)
+        if partition in self.kept:
+            self.kept[partition].committed = None
+
+    @rule(partition=st.sampled_from(PARTITIONS))
     def take_away(self, partition: str) -> None:
         self.ledger.forget([partition])
         kept = self.kept.pop(partition, Kept())
