@@ -55,6 +55,7 @@ class MixedLoad:
         self._large = [
             (HOSTILE_KEY + name.encode(), value) for name, (value, _) in BAD.items() if name not in small
         ]
+        self._unsent = self._random.sample(self._small + self._large, len(BAD))
         self.disordered = False
         self.stopping = False
         self.published = 0
@@ -102,7 +103,15 @@ class MixedLoad:
             self._history = (self._history + records)[-HISTORY_MAX:]
         return records
 
+    @property
+    def kinds_unsent(self) -> list[str]:
+        """Hostile inputs that no event was yet."""
+        return [key.removeprefix(HOSTILE_KEY).decode() for key, _ in self._unsent]
+
     def _hostile(self) -> Record:
+        """Each kind once, then any: large ones are rare."""
+        if self._unsent:
+            return self._unsent.pop()
         if self._random.random() < 0.5:
             key, value = self._fuzzed.one()
             return FUZZED_KEY + (key or b""), value

@@ -94,6 +94,8 @@ async def _settle(scene: Scene, row: FaultRow, report: SoakReport, healed: float
 async def _close(scene: Scene, report: SoakReport) -> None:
     """No more load; then everything is counted once more, by the product's own count and at the hub."""
     await scene.end_load()
+    if scene.load is not None and scene.load.kinds_unsent:
+        report.broken.append(f"hostile inputs that were never sent: {', '.join(scene.load.kinds_unsent)}")
     ends = await scene.caught_up()
     report.broken += await scene.judged(ends)
     report.broken += scene.told_badly()
