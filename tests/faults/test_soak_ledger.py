@@ -17,6 +17,7 @@ import pytest
 from farshore.local.kafka_pins import KAFKA_VERSION
 from farshore.local.ports import free_ports
 
+from ..soak import __main__ as soak_command
 from ..soak.ledger import Event, Fence, Guarantee, Kind, Ledger
 from ..soak.record import write_record
 from ..soak.report import SoakReport
@@ -192,6 +193,23 @@ def test_a_report_says_what_broke_in_text_and_writes_itself_as_markdown_and_json
     assert f"kafka {KAFKA_VERSION}" in text
     assert told["surroundings"]["aiokafka"] == version("aiokafka")
     assert str(Path(__file__).parent) not in text + written.with_suffix(".json").read_text()
+
+
+@pytest.mark.parametrize("broken", [[], ["after line cut: 1 events without any outcome"]])
+def test_a_soak_ends_with_1_when_a_promise_broke_and_shows_its_table_in_any_case(
+    broken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ran(_options: object, seed: int, _folder: Path) -> SoakReport:
+        return SoakReport(seed=seed, guarantee="at-least-once", broken=broken)
+
+    monkeypatch.setattr(soak_command, "_run", ran)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["soak", "--seconds", "1", "--seed", "7"])
+    assert soak_command.main() == (1 if broken else 0)
+    told = capsys.readouterr().out
+    named = "faults injected|events in|scored|dead letters|anomalies|duplicates|worst recovery|memory, MB"
+    assert [name for name in named.split("|") if name not in told] == []
+    assert all(sentence in told for sentence in broken)
 
 
 async def test_the_proxy_changes_no_byte_and_delays_silences_and_cuts_as_it_is_told() -> None:

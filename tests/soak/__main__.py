@@ -40,6 +40,8 @@ def _options() -> argparse.Namespace:
 
 
 async def _run(options: argparse.Namespace, seed: int, folder: Path) -> SoakReport:
+    # The load's own producer would tell of every outage that is made here.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     async with open_scene(
         folder, guarantee=options.guarantee, seed=seed, events_per_second=options.rate
     ) as scene:
@@ -51,8 +53,6 @@ def main() -> int:
     options = _options()
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="farshore-soak-"))
-    # The load's own producer would tell of every outage that is made here.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     say(f"soak: {options.seconds:g} s of faults, {options.rate} events/s, SEED={seed}, logs in {folder}")
     try:
         report = asyncio.run(_run(options, seed, folder))
