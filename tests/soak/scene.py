@@ -15,7 +15,6 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 
 from farshore.agents.errors import FarshoreError
-from farshore.agents.settings import Settings
 from farshore.local.broker import BrokerSettings, EmbeddedBroker
 from farshore.local.ports import free_ports
 
@@ -30,25 +29,18 @@ from .vitals import Life
 SESSION_SECONDS = 3
 REQUEST_SECONDS = 6
 POLL_SECONDS = 6
+TRANSACTION_SECONDS = 5
 # Short enough that an outage of seconds is longer than all of them.
 TIMEOUTS = {
     "kafka_session_timeout_seconds": str(SESSION_SECONDS),
     "kafka_request_timeout_seconds": str(REQUEST_SECONDS),
     "kafka_max_poll_interval_seconds": str(POLL_SECONDS),
+    "transaction_seconds_max": str(TRANSACTION_SECONDS),
 }
 LONGER_THAN_ALL_SECONDS = 2.0 * max(SESSION_SECONDS, REQUEST_SECONDS, POLL_SECONDS)
 CATCH_UP_SECONDS_MAX = 180.0
 RESTART_SECONDS_MAX = 120.0  # a killed broker looks through all that is not flushed: an hour's gigabytes
 LISTENER = "PROXY"
-
-
-def guarantee_settings(guarantee: Guarantee) -> dict[str, str]:
-    """The setting that asks for it; none while workers have only the one."""
-    if "guarantee" in Settings.model_fields:
-        return {"guarantee": guarantee.value}
-    if guarantee is Guarantee.AT_LEAST_ONCE:
-        return {}
-    raise FarshoreError(f"these workers have no setting for {guarantee.value}; they are at-least-once")
 
 
 class Scene:
@@ -196,11 +188,15 @@ async def open_scene(
     folder: Path, *, guarantee: Guarantee, seed: int, events_per_second: int
 ) -> AsyncIterator[Scene]:
     """A site under load with one bridge and two scorers at work; all of it ends with the scene."""
-    more = TIMEOUTS | guarantee_settings(guarantee)
+    more = TIMEOUTS | {"guarantee": guarantee.value}
     (proxy_port,) = free_ports(1)
     settings = BrokerSettings(
         extra_listeners={LISTENER: (0, proxy_port)},
-        properties={"group.min.session.timeout.ms": "1000"},
+        properties={
+            "group.min.session.timeout.ms": "1000",
+            # A transaction that took too long is aborted soon after, not up to 10 s later.
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+        },
         start_seconds_max=RESTART_SECONDS_MAX,
     )
     broker = EmbeddedBroker(settings)
