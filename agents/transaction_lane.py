@@ -10,7 +10,7 @@ Guarantees:
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -79,6 +79,7 @@ class TransactionLane:
         self._running = False
         self._under_way = 0
         self._likely: set[TopicPartition] = set()
+        self._last: set[TopicPartition] = set()
         self._task = asyncio.create_task(self._run(), name=f"transactions {tp.topic}/{tp.partition}")
 
     @property
@@ -143,7 +144,9 @@ class TransactionLane:
         """Step 1: open; 2: what waits by now goes in, with its offsets; 3: commit; 4: settle the batches."""
         self._running = True
         if not self._producer.has_begun:
-            await self._watched(self._producer.begin(self._likely))
+            # Never with nothing, if it can be helped: of a group added first, aiokafka would wait 100 ms for
+            # the end of the transaction before, of a partition 20 ms.
+            await self._watched(self._producer.begin(self._likely or self._outputs(self._waiting)))
         works = self._take()
         self._under_way = len(works)
         offset = max(work.handed.end for work in works)
@@ -160,10 +163,15 @@ class TransactionLane:
         self._fitting.committed()
         for work in works:
             work.on_committed()
-        # Most transactions are of scored records alone; a rare output would cost each of them a marker.
-        self._likely = set(batches) if len(batches) == 1 else self._likely
+        if batches:
+            # What two in a row went to: an output that is rare would cost every transaction a marker.
+            self._likely, self._last = self._last & batches.keys(), set(batches)
         self._watch.note_committed(self._tp, offset)
         self._running, self._under_way = False, 0
+
+    def _outputs(self, works: Iterable[Work]) -> set[TopicPartition]:
+        topics = {topic for work in works for topic, _ in work.parcels}
+        return {TopicPartition(topic, self._tp.partition) for topic in topics}
 
     async def _watched(self, step: Coroutine[object, object, None]) -> None:
         """Await `step`, and say so if that takes long."""

@@ -20,6 +20,7 @@ from aiokafka.errors import (
     InvalidProducerIdMapping,
     InvalidTransactionTimeout,
     InvalidTxnState,
+    KafkaError,
     OutOfOrderSequenceNumber,
     ProducerClosed,
     ProducerFenced,
@@ -40,7 +41,7 @@ from .oversize import TOO_LARGE
 from .results import Parcels
 from .transaction_lane import TransactionLane, Work
 
-__all__ = ["TransactionalResults"]
+__all__ = ["TransactionalResults", "mends", "met"]
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ class TransactionalResults:
             # The lane has learnt from it: read again from the commit, the same results go out smaller.
             cast(BatchConsumer, self._app.consumer).lose({tp})
             return
-        if not _mends(error):
+        if not mends(error):
             self._app.stop_on_error(error)
             return
         if self._failures_in_a_row == 0:
@@ -181,7 +182,7 @@ class TransactionalResults:
                 "a transaction of %s/%d did not come about (%s); its events are read again from the commit",
                 tp.topic,
                 tp.partition,
-                type(error).__name__,
+                type(met(error)).__name__,
             )
         self._failures_in_a_row += 1
         cast(BatchConsumer, self._app.consumer).lose({tp})
@@ -194,5 +195,14 @@ class TransactionalResults:
         )
 
 
-def _mends(error: BaseException) -> bool:
+def met(error: BaseException) -> BaseException:
+    """What an error is about: aiokafka's sender ends with a bare KafkaError of what it does not expect."""
+    cause = error.__cause__ if type(error) is KafkaError else None
+    return error if cause is None else cause
+
+
+def mends(error: BaseException) -> bool:
+    """Whether a new client may go on; a broker that refuses would refuse that one too."""
+    if type(error) is KafkaError:
+        return "Authorization" not in type(met(error)).__name__
     return isinstance(error, _LOCKED_OUT) or is_passing(error)

@@ -8,12 +8,18 @@ scored; what is scored meanwhile comes along. The order of requests stays the se
 
 import asyncio
 from collections.abc import Iterable
+from typing import Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.producer import sender
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import TopicPartition
 
 __all__ = ["EagerTransactions"]
+
+AGAIN_SECONDS: Final = 0.01
+"""Between two questions whether the transaction before is finished. aiokafka takes 20 ms."""
+sender.BACKOFF_OVERRIDE = AGAIN_SECONDS
 
 
 class EagerTransactions(TransactionManager):

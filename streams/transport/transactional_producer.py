@@ -99,16 +99,18 @@ class TransactionalProducer:
         assert client is not None
         # All outputs begin before the loop turns, so that one request adds those that are not added yet.
         parts = [asyncio.ensure_future(_send(client, tp, some)) for tp, some in batches.items()]
-        parts.append(asyncio.ensure_future(client.send_offsets_to_transaction(offsets, self._group)))
         try:
             await asyncio.gather(*parts)
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            failed = (tp for tp, part in zip(batches, parts, strict=False) if _failure(part) is error)
+            failed = (tp for tp, part in zip(batches, parts, strict=True) if _failure(part) is error)
             self.refused_topic = next((tp.topic for tp in failed), None)
             raise
         finally:
             for part in parts:
                 part.cancel()
+        # Not beside the records: a broker that is asked to verify both at once refuses one of them
+        # (AddPartitionsToTxnManager), which aiokafka sends again after 100 ms.
+        await client.send_offsets_to_transaction(offsets, self._group)
         await client.commit_transaction()
 
     async def abort(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import InvalidStateError
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +11,17 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
+from farshore.agents.transactions import mends, met
 from farshore.streams.transport.stable_offsets import StableOffsetFetch, UnstableCommitError, commits_in
 from farshore.streams.transport.transactional_producer import TransactionalProducer
 
@@ -212,3 +220,56 @@ def test_errors_that_a_new_beginning_mends_are_told_from_those_that_stay() -> No
     assert not _mends(MessageSizeTooLargeError())
     assert not _mends(KafkaError())
     assert not _mends(AssertionError())
+
+
+async def test_offsets_are_sent_when_the_broker_has_the_records(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked to verify both at once, a broker refuses one of them, and aiokafka sends it again after 100 ms:
+    every sixth transaction took so long."""
+    writer = Writer(site)
+    await writer.producer.open()
+    client = writer.producer._client
+    assert client is not None
+    send_offsets, ends = client.send_offsets_to_transaction, []
+
+    async def noting(*arguments: Any) -> None:
+        ends.append(await end_of(site, site.settings.topic_scored))
+        await send_offsets(*arguments)
+
+    monkeypatch.setattr(client, "send_offsets_to_transaction", noting)
+    await writer.write([b"1", b"2"], 2)
+    await writer.write([b"3"], 3)
+    await writer.producer.close()
+    assert ends == [2, 4]  # a marker stands between them
+
+
+async def end_of(site: Site, topic: str) -> int:
+    """Where partition 0 ends, be it in an open transaction."""
+    part = TopicPartition(topic, 0)
+    consumer = AIOKafkaConsumer(bootstrap_servers=site.bootstrap)
+    await consumer.start()
+    try:
+        return int((await consumer.end_offsets([part]))[part])
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize(
+    ("cause", "mended"),
+    [
+        (None, True),
+        (AssertionError(), True),
+        (InvalidStateError(), True),
+        (CoordinatorNotAvailableError(), True),
+        (ClusterAuthorizationFailedError(), False),
+    ],
+)
+def test_what_aiokafka_does_not_expect_costs_a_new_client_and_no_worker(
+    cause: BaseException | None, mended: bool
+) -> None:
+    """A broker that halted and a line that was cut ended workers so; found by the soak."""
+    error = KafkaError("Unexpected error during batch delivery")
+    error.__cause__ = cause
+    assert mends(error) is mended
+    assert met(error) is (cause or error)
