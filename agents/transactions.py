@@ -203,6 +203,7 @@ def met(error: BaseException) -> BaseException:
 
 def mends(error: BaseException) -> bool:
     """Whether a new client may go on; a broker that refuses would refuse that one too."""
-    if type(error) is KafkaError:
-        return "Authorization" not in type(met(error)).__name__
+    about = met(error)
+    if about is not error:
+        return "Authorization" not in type(about).__name__
     return isinstance(error, _LOCKED_OUT) or is_passing(error)

@@ -97,6 +97,17 @@ class TransactionalProducer:
         """Everything or nothing; returns when the transaction is committed, else raises."""
         client = self._client
         assert client is not None
+        try:
+            await self._send_all(client, batches)
+            # Not beside the records: a broker that is asked to verify both at once refuses one of them
+            # (AddPartitionsToTxnManager), which aiokafka sends again after 100 ms.
+            await client.send_offsets_to_transaction(offsets, self._group)
+            await client.commit_transaction()
+        except Exception:
+            self._raise_fatal()
+            raise
+
+    async def _send_all(self, client: AIOKafkaProducer, batches: BatchesTo) -> None:
         # All outputs begin before the loop turns, so that one request adds those that are not added yet.
         parts = [asyncio.ensure_future(_send(client, tp, some)) for tp, some in batches.items()]
         try:
@@ -108,10 +119,6 @@ class TransactionalProducer:
         finally:
             for part in parts:
                 part.cancel()
-        # Not beside the records: a broker that is asked to verify both at once refuses one of them
-        # (AddPartitionsToTxnManager), which aiokafka sends again after 100 ms.
-        await client.send_offsets_to_transaction(offsets, self._group)
-        await client.commit_transaction()
 
     async def abort(self) -> None:
         """Nothing of the open transaction stays."""
