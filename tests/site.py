@@ -108,7 +108,9 @@ class Site:
         await worker.working()
         return worker
 
-    async def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    async def run(
+        self, *arguments: str, seconds_max: float = WAIT_SECONDS_MAX, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """A command of the site to its end."""
         return await asyncio.to_thread(
             subprocess.run,
@@ -116,7 +118,7 @@ class Site:
             env=self.environment(**more),
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=seconds_max,
             check=False,
         )
 
