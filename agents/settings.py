@@ -256,6 +256,9 @@ class Settings(BaseSettings):
     store_retention_days: float = Field(
         30.0, ge=0, le=36_500, description="How long a delivered anomaly stays; one not delivered stays."
     )
+    store_held_retention_days: float | None = Field(
+        None, ge=0, le=36_500, description="How long one that a policy holds back stays; for ever by default."
+    )
     store_quota_bytes: int | None = Field(
         None, ge=1_048_576, description="What anomalies and deliveries may take on disk; without it anything."
     )
