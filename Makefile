@@ -34,8 +34,9 @@ MONTH_SECONDS ?= 300
 test-month: $(READY)
 	@MONTH_ANOMALIES=$(MONTH_ANOMALIES) MONTH_SECONDS=$(MONTH_SECONDS) MONTH_RECORD=$(RECORD) $(BIN)/pytest -s tests/month
 
+# STORIES: words of the names of those to tell, such as STORIES="busy reconnects"; all of them without.
 test-uplink: $(READY)
-	@$(BIN)/python -m tests.uplink
+	@$(BIN)/python -m tests.uplink $(STORIES)
 
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"
