@@ -130,7 +130,7 @@ SENT_AHEAD: Final = Counter(
     "farshore_sent_ahead", "Anomalies looked at ahead of the rest for their severity.", ["severity"]
 )
 SENT_BESIDE: Final = Counter(
-    "farshore_sent_beside", "Anomalies that came while a backlog drained and were sent beside it."
+    "farshore_sent_beside", "Anomalies looked at beside a backlog, since they came while it drained."
 )
 REPEATS_AVOIDED: Final = Counter(
     "farshore_repeats_avoided", "Anomalies read once more that were settled already and not sent again."

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from farshore.agents.store_receipt import count_store
 from farshore.agents.store_selection import StoreSelection
+from farshore.agents.topic_reader import open_reader
 from farshore.local.eventhubs import FaultKind
 from farshore.schemas.manifest import load_schema
 
@@ -101,6 +102,13 @@ async def test_what_is_held_back_is_let_go_after_its_own_retention_and_told(
     assert {value["partition"] for value in told} == {number % 4 for number in held_back}
     assert bridge.lines("ERROR") == []
     await bridge.stop()
+
+
+async def test_a_reader_that_is_closed_at_once_cancels_nobody(site: Site) -> None:
+    """The keeper was cancelled by one that it had opened and did not need: a task that had not begun."""
+    for _ in range(3):
+        async with open_reader(site.bootstrap):
+            pass
 
 
 def mixed(numbers: range) -> list[dict[str, Any]]:
