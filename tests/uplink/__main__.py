@@ -74,10 +74,10 @@ async def silent_names() -> Result:
 async def flap(scene: Scene) -> None:
     """Refused, silent or cut every second or so, and there again in between."""
     for kind in (FaultKind.REFUSE, FaultKind.BLACK_HOLE, FaultKind.RESET_BEFORE_STORE) * 3:
+        await asyncio.sleep(0.9)
         await scene.hub.fault(kind)
         await asyncio.sleep(0.9)
         await scene.hub.clear()
-        await asyncio.sleep(0.9)
 
 
 class _Named(HubAccess):
