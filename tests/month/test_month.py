@@ -35,7 +35,7 @@ from ..site import Site, Worker, until
 from .calendar import DAY, OUTAGES, Calendar
 from .load import PARTITIONS, Books, roll, tally, write
 from .report import HEAD, MonthReport, OutageRow
-from .vitals import Vitals, store_bytes
+from .vitals import OWN, Vitals, store_bytes
 
 CALENDAR = Calendar(
     int(os.environ.get("MONTH_ANOMALIES", "300000")), float(os.environ.get("MONTH_SECONDS", "300"))
@@ -256,7 +256,7 @@ async def check(month: Month, end_bytes: int) -> None:
         "most on disk, MB": vitals.peak_store_bytes / 1e6,
         "on disk at the end, MB": end_bytes / 1e6,
     }
-    for role in ("bridge", "broker", "test"):
+    for role in ("bridge", "broker", OWN):
         figures[f"{role}: most memory, MB"] = vitals.peak_mb[role]
         figures[f"{role}: processor, s"] = vitals.cpu(role)
         figures[f"{role}: processor, µs an anomaly"] = vitals.cpu(role) / books.anomalies * 1e6

@@ -12,9 +12,11 @@ from farshore.agents.log_bytes import bytes_on_disk
 
 from ..site import Site
 
-__all__ = ["Vitals", "store_bytes"]
+__all__ = ["OWN", "Vitals", "store_bytes"]
 
 LOOK_SECONDS = 1.0
+OWN = "load, hub and books"
+"""The role of the process that this runs in."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Vitals:
         """Look until cancelled."""
         while True:
             self.look("broker", broker_pid)
-            self.look("test", psutil.Process().pid)
+            self.look(OWN, psutil.Process().pid)
             for worker in site.workers:
                 if worker.running:
                     self.look("bridge", worker.process.pid)
