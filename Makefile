@@ -27,12 +27,16 @@ test: lint
 test-fast: $(READY)
 	@$(BIN)/pytest tests/schemas tests/streams tests/agents
 
-# 30 days with outages in some minutes; MONTH_ANOMALIES=10000000 MONTH_SECONDS=3600 for the whole.
-test-month: $(READY)
-	@$(BIN)/pytest -s tests/month
+# 30 days with outages in some minutes; MONTH_ANOMALIES=10000000 MONTH_SECONDS=3000 RECORD=docs/month for the whole.
+MONTH_ANOMALIES ?= 300000
+MONTH_SECONDS ?= 300
 
+test-month: $(READY)
+	@MONTH_ANOMALIES=$(MONTH_ANOMALIES) MONTH_SECONDS=$(MONTH_SECONDS) MONTH_RECORD=$(RECORD) $(BIN)/pytest -s tests/month
+
+# STORIES: words of the names of those to tell, such as STORIES="busy reconnects"; all of them without.
 test-uplink: $(READY)
-	@$(BIN)/python -m tests.uplink
+	@$(BIN)/python -m tests.uplink $(STORIES)
 
 lint: $(READY) $(LINK)
 	@echo "== ruff and mypy --strict"

@@ -4,6 +4,7 @@ For each batch of one partition, in order:
   1. Faust hands the agent the records, which go to the partition's lane
   2. what `deliveries` holds of the partition is known; settled ones, tombstones and damaged records never
      reach the link; where the severest go first, those of the whole backlog are sent before the rest of these
+     (`severe_first.py`); what comes while a backlog drains may be sent beside it (`live_ahead.py`)
   3. what the policy lets leave of each anomaly is packed into events, as many a batch as the link takes
   4. each batch is sent until the service acknowledges it, however long that takes
   5. its outcomes are written to `deliveries`, and what left to `audit`; the lane sends one batch more before
@@ -17,6 +18,8 @@ records in memory.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -24,11 +27,13 @@ import faust
 from faust.types import TP
 
 from ..streams.delivery.breaker import BackoffLimits
+from ..streams.delivery.share import Traffic
 from ..streams.transport.app import batch_of, settle
 from ..streams.transport.batch import PartitionBatch
 from ..streams.transport.consumer import BatchConsumer
 from ..streams.transport.schema import BatchSchema
 from . import metrics
+from .backlog import Backlog
 from .departures import Origin, Outcomes
 from .faust_app import WorkerApp, make_app
 from .hold_follower import HoldFollower
@@ -37,6 +42,7 @@ from .hub_event import EventEncoder
 from .lag_reader import PartitionLag
 from .lanes import Lanes
 from .leaving import leaving_of
+from .live_ahead import LiveAhead
 from .notices import Notices
 from .outbox import Settlement
 from .outcome_writer import OutcomeWriter
@@ -44,7 +50,7 @@ from .policy_file import load_policy
 from .sender import Sender, SenderLimits
 from .settings import Settings
 from .settled_ids import SettledIds
-from .severe_first import Backlog, SevereFirst
+from .severe_first import SevereFirst
 from .store_keeper import StoreKeeper
 from .uplink import EventHubUplink, UplinkLimits
 
@@ -85,11 +91,16 @@ def make_bridge(settings: Settings) -> WorkerApp:
         batch = batch_of(event)
         await know(batch.partition, batch.offsets[0], batch.timestamps_ms[0])
         _forget_committed(app, settled, batch)
-        if severe_first is not None:
-            await severe_first.before(batch)
-        await deliver_batch(batch, partial(settle, event))
+        async with live_ahead.lane(batch) if live_ahead is not None else nullcontext():
+            if severe_first is not None:
+                await severe_first.before(batch)
+            await deliver_batch(batch, partial(settle, event))
 
-    async def deliver_batch(batch: PartitionBatch, on_settled: Callable[[], None]) -> bool:
+    async def deliver_batch(
+        batch: PartitionBatch,
+        on_settled: Callable[[], None] = lambda: None,
+        traffic: Traffic = Traffic.BACKLOG,
+    ) -> bool:
         generation = app.consumer_generation_id
         settlement = Settlement(1, on_settled)
         writer = OutcomeWriter(outbox, names, batch.partition, settlement)
@@ -102,7 +113,7 @@ def make_bridge(settings: Settings) -> WorkerApp:
         outcomes = Outcomes(on_outcome, writer.write, origin)
         leaving = leaving_of(batch, settled, outcomes, policy)
         if not await sender.deliver(
-            batch.partition, leaving, outcomes, lambda: generation == app.consumer_generation_id
+            batch.partition, leaving, outcomes, lambda: generation == app.consumer_generation_id, traffic
         ):
             return False  # never settled: its next owner is given it again
         settlement.parcel_done()
@@ -112,14 +123,21 @@ def make_bridge(settings: Settings) -> WorkerApp:
         app.note_progress()
         await settled.know(partition, offset, time_ms, app.consumer_generation_id)
 
-    severe_first = None
-    if settings.drain == "severe-first":
-        backlog = Backlog(
-            generation=lambda: app.consumer_generation_id,
-            assigned=lambda: set(owned()),
-            know=know,
-            deliver=partial(deliver_batch, on_settled=lambda: None),
+    backlog = Backlog(
+        generation=lambda: app.consumer_generation_id,
+        assigned=lambda: set(owned()),
+        know=know,
+        deliver=deliver_batch,
+    )
+    live_ahead = severe_first = None
+    if settings.drain_live_fraction is not None:
+        live = replace(backlog, deliver=partial(deliver_batch, traffic=Traffic.LIVE))
+        live_ahead = LiveAhead(
+            settings.kafka_bootstrap, names.anomalies, live, lambda: sender.breaker.state.is_there
         )
+        backlog = replace(backlog, mark_of=live_ahead.mark_of)
+        app.task(live_ahead.run)
+    if settings.drain == "severe-first":
         severe_first = SevereFirst(settings.kafka_bootstrap, names.anomalies, settings.bridge_group, backlog)
     lanes = Lanes(app, deliver)
 
@@ -154,6 +172,7 @@ def _sender_limits(settings: Settings) -> SenderLimits:
         settings.uplink_kbits_per_second_max,
         settings.uplink_events_per_second_max,
         settings.uplink_pack_anomalies_max,
+        settings.drain_live_fraction,
     )
 
 

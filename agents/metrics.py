@@ -24,6 +24,7 @@ __all__ = [
     "RUN_ROWS_MAX",
     "SCORING_SECONDS",
     "SENT_AHEAD",
+    "SENT_BESIDE",
     "SILENT_SECONDS",
     "STORE_BYTES",
     "STORE_HIGH_WATER_BYTES",
@@ -128,6 +129,9 @@ UPLINK_WAITED: Final = Counter(
 SENT_AHEAD: Final = Counter(
     "farshore_sent_ahead", "Anomalies looked at ahead of the rest for their severity.", ["severity"]
 )
+SENT_BESIDE: Final = Counter(
+    "farshore_sent_beside", "Anomalies looked at beside a backlog, since they came while it drained."
+)
 REPEATS_AVOIDED: Final = Counter(
     "farshore_repeats_avoided", "Anomalies read once more that were settled already and not sent again."
 )
@@ -167,6 +171,7 @@ _OF_THE_BRIDGE: Final = (
     UPLINK_SEND_SECONDS,
     UPLINK_WAITED,
     SENT_AHEAD,
+    SENT_BESIDE,
     REPEATS_AVOIDED,
     DELIVERIES,
     ANOMALIES_WAITING,

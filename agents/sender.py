@@ -3,16 +3,17 @@
 Guarantees: `deliver` returns only when every anomaly given to it is acknowledged or set aside; those of one
 call are sent in order, one hub batch at a time; several calls, for several lanes, have at most
 `batches_max` batches under way together, which is all that a lost acknowledgement or a crash can repeat;
-while the link is not known to be good, one of them tries it and the others wait; an anomaly that the link
-never takes is cut down or set aside with the reason, and the rest goes on.
+with a `live_fraction` what has just come and what had waited share the link by it
+(streams/delivery/share.py); while the link is not known to be good, one call tries it and the others wait;
+an anomaly that the link never takes is cut down or set aside with the reason, and the rest goes on.
 """
 
 import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +22,7 @@ from ..streams.delivery.breaker import BackoffLimits, Breaker, UplinkState
 from ..streams.delivery.cutting import cut_down
 from ..streams.delivery.hold import Hold
 from ..streams.delivery.pace import BatchSize, Pace
+from ..streams.delivery.share import Share, Traffic
 from . import metrics
 from .departures import Anomaly, Outcomes
 from .hub_event import EventEncoder
@@ -45,6 +47,7 @@ class SenderLimits:
     kbits_per_second_max: float | None = None
     events_per_second_max: float | None = None
     pack_anomalies_max: int = 1
+    live_fraction: float | None = None
 
 
 class Sender:
@@ -70,6 +73,8 @@ class Sender:
             clock=time.monotonic,
         )
         self._size = BatchSize(uplink.limits.send_seconds_max)
+        self._share = Share(limits.live_fraction)
+        self._share_moved = asyncio.Event()
         self._slots = asyncio.Semaphore(limits.batches_max)
         self._probing = asyncio.Lock()
         self._pack_max = limits.pack_anomalies_max
@@ -95,24 +100,36 @@ class Sender:
         anomalies: Sequence[Anomaly],
         outcomes: Outcomes,
         still_ours: Callable[[], bool] = lambda: True,
+        traffic: Traffic = Traffic.BACKLOG,
     ) -> bool:
         """All of `anomalies` to an outcome; returns only then, or with False once they are another's."""
         sent = 0
-        while sent < len(anomalies):
-            if not still_ours():
-                return False
-            sent += await self._send_some(anomalies, sent, lane, outcomes)
-            await outcomes.flush()
+        with self._asking(traffic):
+            while sent < len(anomalies):
+                if not still_ours():
+                    return False
+                sent += await self._send_some(anomalies, sent, lane, outcomes, traffic)
+                await outcomes.flush()
         await outcomes.flush()
         return True
 
+    @contextmanager
+    def _asking(self, traffic: Traffic) -> Iterator[None]:
+        self._share.begin(traffic)
+        self._share_moved.set()
+        try:
+            yield
+        finally:
+            self._share.end(traffic)
+            self._share_moved.set()
+
     async def _send_some(
-        self, anomalies: Sequence[Anomaly], start: int, lane: int, outcomes: Outcomes
+        self, anomalies: Sequence[Anomaly], start: int, lane: int, outcomes: Outcomes, traffic: Traffic
     ) -> int:
         """Send as many from `start` as fit one batch; returns how many are settled."""
         limit = min(len(anomalies) - start, self._pace.batch_events_max or len(anomalies))
         while True:
-            async with self._turn() as attempt:
+            async with self._turn(traffic) as attempt:
                 count = 0
                 try:
                     await self._uplink.connect(lane)
@@ -120,7 +137,7 @@ class Sender:
                     count = self._fill(batch, anomalies, start, limit)
                     if count == 0:
                         return self._cut_or_set_aside(anomalies[start], outcomes, _TOO_LARGE)
-                    await self._send(batch)
+                    await self._send(batch, traffic)
                 except UplinkBusyError as busy:
                     self._note("busy")
                     self.breaker.busy(str(busy), attempt)
@@ -145,14 +162,19 @@ class Sender:
                     return count
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[int]:
-        """Wait for leave to make one attempt: of the breaker, of the caps, of those under way."""
+    async def _turn(self, traffic: Traffic) -> AsyncIterator[int]:
+        """Wait for leave to make one attempt: of the breaker, the caps, the share, and of those under way."""
         while True:
             await self._wait()
+            while not self._share.may(traffic):
+                self._share_moved.clear()
+                await self._share_moved.wait()
             side_by_side = self.breaker.ready
             async with self._slots if side_by_side else self._probing:
                 if self.breaker.ready is not side_by_side or self._wait_seconds() > 0:
                     continue  # the link has become another one meanwhile
+                if self._pace.wait_seconds() > 0 or not self._share.may(traffic):
+                    continue  # others had their turn meanwhile
                 yield self.breaker.attempting()
                 return
 
@@ -195,8 +217,10 @@ class Sender:
             some = some[: len(some) // 2]
         return int(batch.append(self._encoder.encode(some[0].key, some[0].body)))
 
-    async def _send(self, batch: HubBatch) -> None:
+    async def _send(self, batch: HubBatch, traffic: Traffic) -> None:
         self._pace.charge(len(batch), batch.size_bytes)
+        self._share.charge(traffic, batch.size_bytes)
+        self._share_moved.set()
         began = time.monotonic()
         await self._uplink.send(batch)
         seconds = time.monotonic() - began

@@ -197,10 +197,7 @@ class Settings(BaseSettings):
     )
 
     kafka_metadata_age_seconds_max: float = Field(
-        30.0,
-        ge=0.5,
-        le=3_600,
-        description="How soon new partitions and topics made anew are noticed.",
+        30.0, ge=0.5, le=3_600, description="How soon new partitions and topics made anew are noticed."
     )
 
     uplink_send_seconds_max: float = Field(4.5, ge=0.5, le=120, description="Longest time for one send.")
@@ -217,6 +214,12 @@ class Settings(BaseSettings):
         pattern="^(oldest-first|severe-first)$",
         description="Order of a backlog: as it arose, or its severest anomalies first. Order within a device "
         "(and severity) is kept either way.",
+    )
+    drain_live_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the link for what comes while a backlog drains; else it waits.",
     )
     bridge_outstanding_bytes_max: int = Field(
         16_777_216, ge=65_536, description="The same for the bridge, whose link may be far away."
@@ -252,6 +255,9 @@ class Settings(BaseSettings):
 
     store_retention_days: float = Field(
         30.0, ge=0, le=36_500, description="How long a delivered anomaly stays; one not delivered stays."
+    )
+    store_held_retention_days: float | None = Field(
+        None, ge=0, le=36_500, description="How long one that a policy holds back stays; for ever by default."
     )
     store_quota_bytes: int | None = Field(
         None, ge=1_048_576, description="What anomalies and deliveries may take on disk; without it anything."

@@ -10,18 +10,17 @@ and passes over what the passes have settled. What is settled stands in `deliver
 `settled_ids.py`, since one committed offset cannot say it; a restart in the middle begins all passes anew
 and sends nothing twice.
 
+With a live fraction (`live_ahead.py`) the passes end where what is live begins.
+
 Guarantees: within a device and a severity the order of the store; memory is one chunk a partition. Not
 guaranteed: that the least severe ever get their turn while severer ones come faster than the link takes them.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from ..schemas.severity import Severity
@@ -29,10 +28,11 @@ from ..streams.scoring.codec import NotJsonError, decode
 from ..streams.transport.batch import PartitionBatch
 from . import metrics
 from .admin import connect_admin
+from .backlog import Backlog, batch_of_records
 from .errors import BrokerAbsentError
 from .partition_reader import PartitionReader, open_partition_reader
 
-__all__ = ["Backlog", "SevereFirst"]
+__all__ = ["SevereFirst"]
 
 log = logging.getLogger(__name__)
 
@@ -43,20 +43,6 @@ RETRY_SECONDS_MAX: Final = 5.0
 
 _LEVELS: Final = tuple(sorted(Severity, key=lambda level: level.rank, reverse=True))[:-1]
 """From the severest down; the least is not sent ahead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a pass asks of the bridge.
-
-    `know` makes sure that what is settled of a partition is known, given the first record above its commit;
-    `deliver` settles all anomalies of a batch, or stops at a rebalance.
-    """
-
-    generation: Callable[[], int]
-    assigned: Callable[[], Collection[int]]
-    know: Callable[[int, int, int], Awaitable[None]]
-    deliver: Callable[[PartitionBatch], Awaitable[bool]]
 
 
 class SevereFirst:
@@ -105,7 +91,7 @@ class SevereFirst:
                 await self._find_starts(reader)
             while self._is_current():
                 parts = {part for part, _ in self._positions}
-                ends = {part: (await reader.bounds(self._topic, part))[1] for part in parts}
+                ends = {part: await self._end_of(reader, part) for part in parts}
                 self._looked_at = monotonic()
                 for level in _LEVELS:
                     behind = {part for part in parts if self._positions[part, level] < ends[part]}
@@ -114,6 +100,11 @@ class SevereFirst:
                         break
                 else:
                     return
+
+    async def _end_of(self, reader: PartitionReader, part: int) -> int:
+        _, end = await reader.bounds(self._topic, part)
+        mark = self._backlog.mark_of(part)
+        return end if mark is None else min(end, mark)
 
     async def _find_starts(self, reader: PartitionReader) -> None:
         async with connect_admin(self._bootstrap) as admin:
@@ -137,7 +128,7 @@ class SevereFirst:
                 await self._backlog.know(part, records[0].offset, records[0].timestamp)
                 chosen = [record for record in records if _is_of(level, record.value)]
                 if chosen:
-                    done = await self._backlog.deliver(_batch_of(self._topic, part, chosen))
+                    done = await self._backlog.deliver(batch_of_records(self._topic, part, chosen))
                     metrics.SENT_AHEAD.labels(level.value).inc(len(chosen) if done else 0)
                 if not self._is_current():
                     return
@@ -156,16 +147,3 @@ def _is_of(level: Severity, value: bytes | None) -> bool:
     except NotJsonError:
         return False
     return isinstance(anomaly, dict) and anomaly.get("severity") == level.value
-
-
-def _batch_of(topic: str, partition: int, records: Sequence[ConsumerRecord]) -> PartitionBatch:
-    return PartitionBatch(
-        topic=topic,
-        partition=partition,
-        next_offset=records[-1].offset + 1,
-        offsets=[record.offset for record in records],
-        timestamps_ms=[record.timestamp for record in records],
-        keys=[record.key for record in records],
-        values=[record.value for record in records],
-        size_bytes=0,
-    )

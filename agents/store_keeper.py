@@ -2,11 +2,11 @@
 
 One look every `store_interval_seconds`, in order:
   1. how many bytes the brokers say the store takes; growth and time to full follow
-  2. deliveries older than the retention: a tombstone for the anomaly, then one for its delivery record
+  2. deliveries older than their retention: a tombstone for the anomaly, then one for its delivery record
   3. at the high-water mark the quota's policy
-Guarantees: only what is acknowledged by the service, or was dropped by the quota, is retired; what waits, is
-held back or set aside never is. A place in `deliveries` is kept by commits, so a look reads what has grown
-old since the last one, and a crash repeats tombstones and no more. About RETIRED_TOGETHER_MAX keys are held.
+Guarantees: only what is acknowledged by the service, or was dropped by the quota, is retired, and what is
+held back if that has a retention; what waits or is set aside never is. A look reads what has grown old since
+the last one (`store_retirement.py`).
 A look that fails is told once and made again; it never ends the bridge. Of several bridges each looks after
 its own partitions.
 """
@@ -16,7 +16,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from itertools import takewhile
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -24,7 +23,6 @@ from aiokafka.errors import KafkaError
 
 from ..schemas.records import Outcome
 from ..streams.delivery.quota import Growth, bytes_to_drop, seconds_to_drain, seconds_to_full
-from ..streams.scoring.pipeline import Columns
 from . import metrics
 from .admin import connect_admin
 from .errors import FarshoreError
@@ -33,21 +31,20 @@ from .log_bytes import bytes_on_disk
 from .outbox import Outbox
 from .settings import Settings
 from .store_quota import QuotaKeeper
-from .store_selection import decoded
-from .topic_reader import TopicReader, open_reader
+from .store_retirement import Retirement
+from .topic_reader import open_reader
 
-__all__ = ["KEEPER_GROUP_SUFFIX", "RETIRED_TOGETHER_MAX", "StoreKeeper"]
+__all__ = ["KEEPER_GROUP_SUFFIX", "StoreKeeper"]
 
 log = logging.getLogger(__name__)
 
-RETIRED_TOGETHER_MAX: Final = 10_000
 GROWTH_SECONDS: Final = 3_600.0
 DRAIN_SECONDS: Final = 300.0
 KEEPER_GROUP_SUFFIX: Final = "-keeper"
 """Behind the bridge's group: the name under which places in `deliveries` and `audit` are kept."""
 
-_DAY_SECONDS: Final = 86_400.0
-_RETIRED: Final = frozenset({Outcome.ACKNOWLEDGED.value, Outcome.DROPPED_BY_QUOTA.value})
+_HELD_SUFFIX: Final = "-held"
+_GONE: Final = (Outcome.ACKNOWLEDGED, Outcome.DROPPED_BY_QUOTA)
 
 
 class StoreKeeper:
@@ -75,6 +72,17 @@ class StoreKeeper:
         self._dropped_at = clock()
         self._failing = False
         self._above_mark = False
+        self._retirements = {
+            "": Retirement(settings, outbox, _GONE, settings.store_retention_days, wall_clock=wall_clock)
+        }
+        if settings.store_held_retention_days is not None:
+            self._retirements[_HELD_SUFFIX] = Retirement(
+                settings,
+                outbox,
+                (Outcome.HELD_BACK,),
+                settings.store_held_retention_days,
+                wall_clock=wall_clock,
+            )
         self.quota = QuotaKeeper(settings, outbox, on_dropped)
         quota = settings.store_quota_bytes
         metrics.STORE_QUOTA_BYTES.set(float("inf") if quota is None else quota)
@@ -114,11 +122,8 @@ class StoreKeeper:
         async with connect_admin(settings.kafka_bootstrap) as admin:
             store_bytes = await self._measure(admin)
             owned = self._owned()
-            async with open_reader(
-                settings.kafka_bootstrap, settings.bridge_group + KEEPER_GROUP_SUFFIX
-            ) as reader:
-                await self._retire(reader, owned)
-                await self._keep_quota(admin, reader, owned, store_bytes)
+            await self._retire(owned)
+            await self._keep_quota(admin, owned, store_bytes)
         metrics.STORE_KEPT_TIMESTAMP.set(self._wall_clock())
 
     async def _measure(self, admin: AIOKafkaAdminClient) -> int:
@@ -134,49 +139,14 @@ class StoreKeeper:
         )
         return store_bytes
 
-    async def _retire(self, reader: TopicReader, owned: frozenset[int]) -> None:
-        for partition, (start, end) in sorted((await reader.bounds(self._names.deliveries)).items()):
-            if partition in owned:
-                place = max(start, await reader.place(self._names.deliveries, partition) or 0)
-                while await self._retire_some(reader, partition, place, end):
-                    place = await reader.place(self._names.deliveries, partition) or end
+    async def _retire(self, owned: frozenset[int]) -> None:
+        """What was delivered has one retention, what is held back another, if any; each has its own place."""
+        group = self._settings.bridge_group + KEEPER_GROUP_SUFFIX
+        for suffix, retirement in self._retirements.items():
+            async with open_reader(self._settings.kafka_bootstrap, group + suffix) as reader:
+                await retirement.look(reader, owned)
 
-    async def _retire_some(self, reader: TopicReader, partition: int, start: int, end: int) -> bool:
-        """Retire a bounded number from `start` on; whether there may be more."""
-        old_ms = (self._wall_clock() - self._settings.store_retention_days * _DAY_SECONDS) * 1000
-        keys: dict[bytes, None] = {}
-        place, more = start, False
-        async for records in reader.records_between(self._names.deliveries, {partition: (start, end)}):
-            # Written in the order of time: after the first that is young all are.
-            old = list(takewhile(lambda record: record.timestamp < old_ms, records))
-            for record in old:
-                delivery = decoded(record.value)
-                if delivery is not None and delivery.get("outcome") in _RETIRED:
-                    keys[record.key] = None
-            if old:
-                place = old[-1].offset + 1
-            more = len(old) == len(records)
-            if not more or len(keys) >= RETIRED_TOGETHER_MAX:
-                break
-        else:
-            more = False
-        await self._tombstone(reader, partition, keys, place, start)
-        return more and place < end
-
-    async def _tombstone(
-        self, reader: TopicReader, partition: int, keys: dict[bytes, None], place: int, start: int
-    ) -> None:
-        for topic in (self._names.anomalies, self._names.deliveries):
-            if keys:
-                columns = Columns(list(keys), [None] * len(keys))
-                await self._outbox.put_all([(topic, partition, columns)])
-        metrics.STORE_RETIRED.inc(len(keys))
-        if place > start:
-            await reader.keep_place(self._names.deliveries, partition, place)
-
-    async def _keep_quota(
-        self, admin: AIOKafkaAdminClient, reader: TopicReader, owned: frozenset[int], store_bytes: int
-    ) -> None:
+    async def _keep_quota(self, admin: AIOKafkaAdminClient, owned: frozenset[int], store_bytes: int) -> None:
         settings = self._settings
         if settings.store_quota_bytes is None:
             return
@@ -196,7 +166,8 @@ class StoreKeeper:
         committed = await committed_offsets(admin, settings.bridge_group, parts)
         mine = {part.partition: offset or 0 for part, offset in committed.items() if part.partition in owned}
         if mine:
-            await self.quota.drop(reader, mine, math.ceil(wanted * len(mine) / len(parts)))
+            async with open_reader(settings.kafka_bootstrap) as reader:
+                await self.quota.drop(reader, mine, math.ceil(wanted * len(mine) / len(parts)))
         self._dropped_at = self._clock()
 
     def _note_mark(self, store_bytes: int, *, above: bool) -> None:

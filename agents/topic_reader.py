@@ -115,6 +115,8 @@ async def open_consumer(
     except (KafkaError, OSError):
         await consumer.stop()
         raise BrokerAbsentError.at(bootstrap) from None
+    # A consumer without a group that is stopped before its own task has had a turn raises CancelledError.
+    await asyncio.sleep(0)
     try:
         yield consumer
     finally:

@@ -18,6 +18,7 @@ __all__ = [
     "Outcome",
     "ReadingRecord",
     "ReceiptRecord",
+    "RetiredRecord",
     "ScoredRecord",
     "Source",
 ]
@@ -142,6 +143,23 @@ class DroppedRecord(TypedDict):
     first_time: int
     last_time: int
     quota_bytes: int
+
+
+class RetiredRecord(TypedDict):
+    """A value in `audit`, keyed by the site: anomalies that left the store without having been delivered.
+
+    `outcome` is what became of them, `first_time` and `last_time` bound the times at which that was settled.
+    """
+
+    kind: str
+    site: str
+    id: str
+    time: int
+    partition: int
+    outcome: str
+    count: int
+    first_time: int
+    last_time: int
 
 
 class HoldRecord(TypedDict):

@@ -108,7 +108,9 @@ class Site:
         await worker.working()
         return worker
 
-    async def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    async def run(
+        self, *arguments: str, seconds_max: float = WAIT_SECONDS_MAX, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """A command of the site to its end."""
         return await asyncio.to_thread(
             subprocess.run,
@@ -116,7 +118,7 @@ class Site:
             env=self.environment(**more),
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=seconds_max,
             check=False,
         )
 
@@ -173,7 +175,11 @@ class Site:
                 await running
 
     async def publish_anomalies(
-        self, numbers: range, readings: int = 4, severity: Callable[[int], str] = lambda _number: "high"
+        self,
+        numbers: range,
+        readings: int = 4,
+        severity: Callable[[int], str] = lambda _number: "high",
+        found_ms: int | None = None,
     ) -> None:
         """Anomalies straight into the store, as a scorer writes them; number n has id n and offset n."""
         topic, partitions = self.settings.topic_anomalies, self.settings.topic_partitions
@@ -182,6 +188,7 @@ class Site:
             for number in numbers:
                 anomaly = anomaly_record(number, readings) | {"severity": severity(number)}
                 anomaly["source"]["topic"] = self.settings.topic_events
+                anomaly["detected_at"] = found_ms or anomaly["detected_at"]
                 value, key = orjson.dumps(anomaly), anomaly["id"].encode()
                 sent.append(await producer.send(topic, value, key=key, partition=number % partitions))
             await asyncio.gather(*sent)

@@ -38,6 +38,11 @@ class UplinkState(StrEnum):
         """The value of the metric `farshore_uplink_state`."""
         return list(UplinkState).index(self)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the service answered last time, be it that it was busy."""
+        return self in (UplinkState.ONLINE, UplinkState.THROTTLED)
+
 
 @dataclass(frozen=True, slots=True)
 class BackoffLimits:

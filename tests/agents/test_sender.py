@@ -22,6 +22,7 @@ from farshore.local.eventhubs import EventHubsStandIn, FaultKind
 from farshore.schemas.records import Outcome
 from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN, BackoffLimits
 from farshore.streams.delivery.policy import Policy
+from farshore.streams.delivery.share import Traffic
 from farshore.streams.transport.batch import PartitionBatch
 
 from ..site import anomaly_record, stored_in
@@ -275,6 +276,42 @@ async def test_a_cap_holds_over_all_lanes_together(hub: EventHubsStandIn, cap: d
     assert len(stored_in(hub)) == 401
     sent = 400 if "events_per_second_max" in cap else sum(len(body) + 200 for _, body in stored_in(hub)) / 800
     assert seconds > sent / 200 - 1.5
+
+
+async def test_live_and_backlog_share_a_capped_link_by_the_fraction(hub: EventHubsStandIn) -> None:
+    """100 kB/s and more than enough of both on the same lanes: a quarter of the bytes is live."""
+    sender, uplink = sender_to(hub, kbits_per_second_max=800.0, live_fraction=0.25)
+    kinds = {Traffic.BACKLOG: range(4_000), Traffic.LIVE: range(4_000, 8_000)}
+    both = [
+        asyncio.create_task(
+            sender.deliver(lane, [leaving(n) for n in numbers[lane::2]], Outcomes(), traffic=kind)
+        )
+        for kind, numbers in kinds.items()
+        for lane in (0, 1)
+    ]
+    await asyncio.sleep(5)
+    assert not any(task.done() for task in both)
+    for task in both:
+        task.cancel()
+    await asyncio.gather(*both, return_exceptions=True)
+    await uplink.close()
+    numbers = [int(orjson.loads(body)["id"], 16) for _, body in stored_in(hub)]
+    assert len(numbers) > 300
+    share = sum(number in kinds[Traffic.LIVE] for number in numbers) / len(numbers)
+    assert 0.15 < share < 0.35, f"{share:.2f} of {len(numbers)} were live"
+    for kind in kinds.values():
+        for lane in (0, 1):
+            of_lane = [number for number in at_hub(hub, lane) if number in kind]
+            assert of_lane == list(kind[lane::2][: len(of_lane)]), "in order within a kind and a lane"
+
+
+async def test_a_backlog_has_the_whole_link_while_nothing_live_comes(hub: EventHubsStandIn) -> None:
+    sender, uplink = sender_to(hub, live_fraction=0.9)
+    numbers = range(500)
+    outcomes = Outcomes()
+    await asyncio.wait_for(sender.deliver(LANE, [leaving(n) for n in numbers], outcomes), 20)
+    await uplink.close()
+    assert at_hub(hub) == list(numbers)
 
 
 async def test_packs_hold_as_many_as_fit_and_lose_none_of_them() -> None:

@@ -1,13 +1,17 @@
-"""How a backlog leaves: the severest first, through a crash in the middle, each anomaly once."""
+"""How a backlog leaves: the severest first, or beside what is live; through a crash, each anomaly once."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import count, islice, pairwise
 
 import orjson
 import pytest
 
+from farshore.agents.live_ahead import BEHIND_MS
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
 from farshore.local.eventhubs.decode import decode_value
 from farshore.local.eventhubs.values import Described
@@ -39,6 +43,14 @@ def arrivals(hub: EventHubsStandIn) -> list[tuple[int, int, dict[str, object]]]:
                     assert isinstance(section.value, bytes)
                     found.append((event.enqueued_ms, int(name), orjson.loads(section.value)))
     return sorted(found, key=lambda arrival: arrival[0])
+
+
+def first_arrivals(hub: EventHubsStandIn) -> dict[int, tuple[int, int]]:
+    """Each number's first arrival: its time and its place among all."""
+    found: dict[int, tuple[int, int]] = {}
+    for place, (at, _, body) in enumerate(arrivals(hub)):
+        found.setdefault(int(str(body["id"]), 16), (at, place))
+    return found
 
 
 async def test_the_severest_of_the_whole_backlog_go_first_also_over_a_crash_in_the_middle(site: Site) -> None:
@@ -87,3 +99,73 @@ async def test_the_severest_of_the_whole_backlog_go_first_also_over_a_crash_in_t
     assert {value["outcome"] for value in deliveries} == {"acknowledged"}
     largest = max(Counter(value["batch"] for value in deliveries).values())
     assert hub.stats().events - (COUNT + LATER) <= 2 * 4 * largest
+
+
+WAITED = 3_000
+LIVE_SECONDS_MAX = 4.0
+"""From the store to the hub, beside a backlog that takes half a minute."""
+
+
+async def trickle(site: Site, numbers: Iterator[int], found_ms: dict[int, int], seconds: float) -> None:
+    """One anomaly a partition four times a second, with the time at which each stands in the store."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        some = list(islice(numbers, 4))
+        await site.publish_anomalies(range(some[0], some[-1] + 1))
+        found_ms |= dict.fromkeys(some, time.time_ns() // 1_000_000)
+        await asyncio.sleep(0.2)
+
+
+async def test_what_comes_while_a_backlog_drains_goes_beside_it_also_over_a_crash_in_the_middle(
+    site: Site,
+) -> None:
+    hub = site.hub
+    assert hub is not None
+    await hub.fault(FaultKind.REFUSE)
+    await site.publish_anomalies(range(WAITED))
+    published = time.monotonic()
+    # Some 150 events a second, so that the backlog takes 20 s and what comes live is a tenth of it.
+    slow = {
+        "uplink_kbits_per_second_max": "400",
+        "drain_live_fraction": "0.3",
+        "kafka_session_timeout_seconds": "6",
+    }
+    bridge = await site.start("bridge", **slow)
+    await asyncio.sleep(max(0.0, published + BEHIND_MS / 1_000 + 1 - time.monotonic()))
+    await hub.clear()
+    numbers, found_ms = count(WAITED), dict[int, int]()
+    await until(lambda: hub.stats().events > 0, "the line is back")
+    await trickle(site, numbers, found_ms, 8.0)
+    assert bridge.metric("farshore_sent_beside_total") > 0
+    bridge.kill()
+    crashed_ms = time.time_ns() // 1_000_000
+    before = first_arrivals(hub)
+    assert max(place for number, (_, place) in before.items() if number < WAITED) < WAITED - 400, "too early"
+    # What came two seconds after the first had its reader by then.
+    live = [
+        number
+        for number, at in found_ms.items()
+        if at > found_ms[WAITED] + 2_500 and at < crashed_ms - LIVE_SECONDS_MAX * 1_000
+    ]
+    late = {number: before[number][0] - found_ms[number] for number in live if number in before}
+    assert late.keys() == set(live)
+    assert max(late.values()) < LIVE_SECONDS_MAX * 1_000, late
+    for partition in range(4):
+        for kind in (range(WAITED), live):
+            of_kind = [number for number in kind if number % 4 == partition and number in before]
+            places = [before[number][1] for number in of_kind]
+            assert places == sorted(places), "in order within a partition's backlog, and within what is live"
+
+    # The other order of a backlog goes with it too.
+    bridge = await site.start("bridge", **slow, drain="severe-first")
+    await trickle(site, numbers, found_ms, 4.0)
+    assert bridge.metric("farshore_sent_beside_total") > 0
+    await site.delivered()
+    await bridge.stop()
+    assert first_arrivals(hub).keys() == set(range(WAITED)) | found_ms.keys()
+    deliveries = values_of(await site.records(site.settings.topic_deliveries))
+    assert {value["outcome"] for value in deliveries} == {"acknowledged"}
+    largest = max(Counter(value["batch"] for value in deliveries).values())
+    # Two batches of each lane, of which a partition has two here.
+    assert hub.stats().events - (WAITED + len(found_ms)) <= 2 * 8 * largest
+    assert largest < WAITED / 50, "or this bound would prove nothing"

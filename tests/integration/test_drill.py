@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from farshore.schemas.manifest import load_schema
 
-from ..site import Site, stored_in, until, values_of
+from ..site import Site, anomaly_record, stored_in, until, values_of
 
 pytestmark = pytest.mark.broker
 
@@ -25,12 +25,14 @@ async def test_a_drill_cuts_a_running_site_and_proves_that_nothing_was_lost(site
     await site.delivered()
     drill = asyncio.create_task(site.run("drill", "--seconds", "8", "--json"))
     await until(lambda: bridge.metric("farshore_uplink_state") == 0, f"held; log:\n{bridge.log}")
-    await site.publish_anomalies(range(40, 100))
+    await site.publish_anomalies(range(40, 100), found_ms=time.time_ns() // 1_000_000)
     done = await drill
     assert done.returncode == 0, done.stderr + bridge.log
     result = json.loads(done.stdout)
     assert result["passed"] is True
     assert (result["left_while_cut"], result["damaged"]) == (0, 0)
+    found = result["found_since_cut"]
+    assert (found["anomalies"], found["acknowledged"]) == (60, 60)
     assert {int(orjson.loads(body)["id"], 16) for _, body in stored_in(site.hub)} == set(range(100))
     status = await site.run("status", "--json", "--metrics", metrics_of(bridge.log))
     told = json.loads(status.stdout)
@@ -75,6 +77,32 @@ async def test_a_hold_whose_drill_has_died_ends_by_itself(site: Site) -> None:
     await site.publish_anomalies(range(8, 16))
     await site.delivered()
     assert "the uplink is held" not in bridge.log
+
+
+async def test_a_sum_that_is_off_fails_a_drill_and_a_receipt(site: Site) -> None:
+    """Somebody has written an outcome that is none: of that anomaly nobody can say what became of it."""
+    await site.start("bridge", lag_interval_seconds="0.5")
+    # Found within any stretch that begins now.
+    await site.publish_anomalies(range(8), found_ms=time.time_ns() // 1_000_000 + 3_600_000)
+    await site.delivered()
+    key = anomaly_record(3)["id"]
+    foreign = {"id": key, "outcome": "lost at sea"}
+    async with site.producer() as producer:
+        await producer.send_and_wait(
+            site.settings.topic_deliveries, orjson.dumps(foreign), key=key.encode(), partition=3
+        )
+    drill, receipt = await asyncio.gather(
+        site.run("drill", "--seconds", "1", "--json"), site.run("store", "receipt")
+    )
+    assert (drill.returncode, receipt.returncode) == (1, 1), drill.stderr + receipt.stderr
+    result = json.loads(drill.stdout)
+    assert result["passed"] is False
+    assert result["damaged"] == 1
+    found = result["found_since_cut"]
+    assert (found["anomalies"], found["acknowledged"]) == (8, 7)
+    assert "the sum is off by 1" in receipt.stderr
+    told = [v for v in values_of(await site.records(site.settings.topic_audit)) if v["kind"] == "receipt"]
+    assert [value["adds_up"] for value in told] == [False]
 
 
 async def test_without_a_bridge_a_drill_fails_in_one_line_and_a_status_says_what_it_does_not_know(

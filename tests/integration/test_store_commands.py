@@ -41,8 +41,12 @@ async def test_a_run_of_the_pipeline_verifies_record_by_record(pipeline_run: Pip
 
 async def test_anomalies_are_listed_by_what_is_asked_for(pipeline_run: PipelineRun) -> None:
     anomalies = {value["id"]: value for value in values_of(pipeline_run.anomalies)}
-    listed, by_device, later, table = await asyncio.gather(
-        lines(pipeline_run.site, "list", "--json"),
+    times = sorted(value["detected_at"] for value in anomalies.values())
+    middle = times[len(times) // 2]
+    listed, by_time, waiting, by_device, later, table = await asyncio.gather(
+        lines(pipeline_run.site, "list", "--json", "--state", "acknowledged"),
+        lines(pipeline_run.site, "list", "--json", "--from", str(times[0]), "--to", str(middle)),
+        lines(pipeline_run.site, "list", "--json", "--state", "waiting", "--state", "held-back"),
         lines(
             pipeline_run.site,
             "list",
@@ -64,7 +68,10 @@ async def test_anomalies_are_listed_by_what_is_asked_for(pipeline_run: PipelineR
         for identity, value in anomalies.items()
         if value["device"] == "pump-3" and value["severity"] in {"low", "high"}
     }
-    assert later == []
+    assert {entry["id"] for entry in by_time} == {
+        identity for identity, value in anomalies.items() if value["detected_at"] < middle
+    }
+    assert later == waiting == []
     header, *rows = table.stdout.splitlines()
     assert header.split() == ["id", "found", "severity", "state", "score", "device"]
     assert len(rows) == 5

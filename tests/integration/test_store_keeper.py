@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from farshore.agents.store_receipt import count_store
 from farshore.agents.store_selection import StoreSelection
+from farshore.agents.topic_reader import open_reader
 from farshore.local.eventhubs import FaultKind
 from farshore.schemas.manifest import load_schema
 
@@ -71,6 +72,43 @@ async def test_delivered_anomalies_are_retired_after_their_retention_and_no_othe
     assert receipt.acknowledged == 0
     assert bridge.lines("ERROR") == []
     await bridge.stop()
+
+
+async def test_what_is_held_back_is_let_go_after_its_own_retention_and_told(
+    site: Site, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('version = 1\n[fields]\nid = "leave"\n[never]\ndevices = ["pump-3", "pump-4"]\n')
+    names = site.settings.topics
+    bridge = await site.start(
+        "bridge",
+        policy=str(policy),
+        store_held_retention_days=str(SECOND_IN_DAYS),
+        store_interval_seconds="0.5",
+    )
+    await site.publish_anomalies(range(80))
+    held_back = {number for number in range(80) if number % 8 in (3, 4)}
+    await until(lambda: bridge.metric("farshore_store_retired_total") >= 20, f"let go; log:\n{bridge.log}")
+    # What was delivered has a retention of its own, 30 days here.
+    assert set(await live(site, names.anomalies)) == set(range(80)) - held_back
+    assert set(await live(site, names.deliveries)) == set(range(80)) - held_back
+    receipt = await count_store(site.settings, StoreSelection())
+    assert receipt.adds_up
+    assert (receipt.acknowledged, receipt.held_back) == (60, 0)
+    told = [v for v in values_of(await site.records(names.audit)) if v["kind"] == "retired"]
+    for value in told:
+        Draft202012Validator(load_schema("audit-retired")).validate(value)
+    assert sum(value["count"] for value in told) == len(held_back)
+    assert {value["partition"] for value in told} == {number % 4 for number in held_back}
+    assert bridge.lines("ERROR") == []
+    await bridge.stop()
+
+
+async def test_a_reader_that_is_closed_at_once_cancels_nobody(site: Site) -> None:
+    """The keeper was cancelled by one that it had opened and did not need: a task that had not begun."""
+    for _ in range(3):
+        async with open_reader(site.bootstrap):
+            pass
 
 
 def mixed(numbers: range) -> list[dict[str, Any]]:

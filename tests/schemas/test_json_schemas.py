@@ -24,6 +24,7 @@ from farshore.schemas.records import (
     Outcome,
     ReadingRecord,
     ReceiptRecord,
+    RetiredRecord,
     ScoredRecord,
     Source,
 )
@@ -38,6 +39,7 @@ WRITTEN: dict[str, type] = {
     "departure": Departure,
     "audit-departed": DepartedRecord,
     "audit-dropped": DroppedRecord,
+    "audit-retired": RetiredRecord,
     "audit-hold": HoldRecord,
     "audit-receipt": ReceiptRecord,
     "gap": GapRecord,
@@ -116,6 +118,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "first_time": 1_690_000_000_123,
         "last_time": 1_690_000_000_456,
         "quota_bytes": 1_048_576,
+    },
+    "audit-retired": {
+        "kind": "retired",
+        "site": "harbour",
+        "id": IDENTITY,
+        "time": 1_690_000_000_789,
+        "partition": 2,
+        "outcome": "held-back",
+        "count": 3,
+        "first_time": 1_690_000_000_123,
+        "last_time": 1_690_000_000_456,
     },
     "audit-departed": {
         "kind": "departed",

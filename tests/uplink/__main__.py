@@ -71,6 +71,15 @@ async def silent_names() -> Result:
     )
 
 
+async def flap(scene: Scene) -> None:
+    """Refused, silent or cut every second or so, and there again in between."""
+    for kind in (FaultKind.REFUSE, FaultKind.BLACK_HOLE, FaultKind.RESET_BEFORE_STORE) * 3:
+        await asyncio.sleep(0.9)
+        await scene.hub.fault(kind)
+        await asyncio.sleep(0.9)
+        await scene.hub.clear()
+
+
 class _Named(HubAccess):
     """As if the hub were somewhere else."""
 
@@ -149,6 +158,7 @@ def stories() -> dict[str, Story]:
 
     return {
         **{name: story(name, strike) for name, strike in faults.items()},
+        "flapping": story("flapping", flap),
         "name servers silent": silent_names,
         "certificate wrong": wrong_certificate,
         "idle connection closed": idle,
