@@ -21,6 +21,7 @@ from .codec import NotJsonError, decode
 from .eventtime import BadTimeError, epoch_ms
 from .features import FeatureTensor
 from .generic_reader import GenericReader
+from .native_reader import native_reader
 from .pointer import MISSING, Pointer
 from .typed_reader import typed_reader
 
@@ -102,7 +103,9 @@ class EventDecoder:
         where = event.features
         self._container = Pointer(where) if isinstance(where, str) else None
         self._places = () if isinstance(where, str) else tuple(Pointer(text) for text in where)
-        self._reader: CleanReader = typed_reader(manifest) or GenericReader(manifest)
+        in_c = native_reader(manifest)
+        self._readers: list[CleanReader] = [] if in_c is None else [in_c]
+        self._readers.append(typed_reader(manifest) or GenericReader(manifest))
 
     def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
@@ -138,7 +141,8 @@ class EventDecoder:
         present = cast(Sequence[bytes], values)
         if max(map(len, present)) > self._event_bytes_max:
             return None
-        rows = self._reader.read(present, keys)
+        found = (reader.read(present, keys) for reader in self._readers)
+        rows = next((rows for rows in found if rows is not None), None)
         matrix = None if rows is None else self._tensor.matrix(rows.numbers)
         if rows is None or matrix is None:
             return None

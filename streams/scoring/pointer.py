@@ -21,6 +21,14 @@ class Pointer:
         # ~1 before ~0, so that "~01" stays "~1" (RFC 6901, section 4).
         self.tokens = tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
 
+    def is_plain(self, *, named: bool = False) -> bool:
+        """Whether every token names an object's member: one of digits may as well be an array's index.
+
+        `named`: the last one is known to be a member's name.
+        """
+        tokens = self.tokens[:-1] if named else self.tokens
+        return bool(self.tokens) and not any(token.isdigit() for token in tokens)
+
     def follow(self, document: object) -> object:
         """The value at this place, or MISSING."""
         for token in self.tokens:

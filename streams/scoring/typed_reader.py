@@ -179,7 +179,7 @@ def _head(manifest: Manifest) -> tuple[_Node, str | None, str] | None:
     root = _Node()
     device = None
     texts = [manifest.event.time] + ([manifest.event.device] if manifest.event.device is not None else [])
-    if any(not _is_plain(Pointer(text)) for text in texts):
+    if any(not Pointer(text).is_plain() for text in texts):
         return None
     time = root.place(Pointer(manifest.event.time), int | float | str)
     if manifest.event.device is not None:
@@ -202,7 +202,7 @@ def _by_name(manifest: Manifest) -> _Form | None:
 def _at_places(manifest: Manifest, places: list[Pointer], *, named: bool = False) -> _Form | None:
     head = _head(manifest)
     # The last token of a named feature is a member's name even where it looks like an index.
-    if head is None or not all(_is_plain(place, named=named) for place in places):
+    if head is None or not all(place.is_plain(named=named) for place in places):
         return None
     root, device, time = head
     paths = [root.place(place, float) for place in places]
@@ -234,16 +234,10 @@ def _members(root: _Node, place: Pointer) -> dict[str, object]:
 def _in_order(manifest: Manifest) -> _Form | None:
     head = _head(manifest)
     place = Pointer(cast(str, manifest.event.features))
-    if head is None or not place.tokens or not _is_plain(place):
+    if head is None or not place.tokens or not place.is_plain():
         return None
     root, device, time = head
     count = len(manifest.features)
     row = Annotated[list[float], msgspec.Meta(min_length=count, max_length=count)]
     path = root.place(place, row)
     return None if path is None else _Form(root, device, time, cast(_Row, attrgetter(path)))
-
-
-def _is_plain(place: Pointer, *, named: bool = False) -> bool:
-    """Whether every token names an object's member: one of digits may as well be an array's index."""
-    tokens = place.tokens[:-1] if named else place.tokens
-    return bool(place.tokens) and not any(token.isdigit() for token in tokens)
