@@ -9,7 +9,7 @@ setup(
             ["streams/scoring/_rows.c"],
             depends=["streams/scoring/_json.h", "streams/scoring/_numbers.h"],
             extra_compile_args=["-std=c11"],
-            optional=True,  # without a compiler the install succeeds, and the readers in Python serve alone (ADR 21)
+            optional=True,  # without a compiler the readers in Python serve alone (ADR 21)
         )
     ]
 )

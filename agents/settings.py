@@ -387,7 +387,7 @@ def _check_file(config: Path) -> None:
 
 def _check_environment() -> None:
     # A mistyped name would otherwise be ignored and the default used unseen.
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "CACHE"}
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, "cache", "pure_python")}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsError(f"the environment has unknown settings {', '.join(unknown)}")

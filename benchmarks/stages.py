@@ -28,6 +28,7 @@ from farshore.agents import outbox
 from farshore.streams.packages.batchsize import measure_batch_size
 from farshore.streams.packages.loader import ModelPackage, load_package
 from farshore.streams.scoring.decoding import EventDecoder
+from farshore.streams.scoring.native_reader import NativeReader
 from farshore.streams.scoring.pipeline import Columns, EventPipeline
 from farshore.streams.scoring.typed_reader import TypedReader
 from farshore.streams.transport import record_reader
@@ -41,8 +42,8 @@ NAIVE = "naive loop"
 WHOLE = "whole pipeline"
 STAGES = {
     "fetch": "record batches, checksum included, to columns",
-    "decode": "JSON to typed objects, UTF-8 checked",
-    "features": "devices, times and the matrix, types and ranges checked",
+    "decode": "JSON to an array, or without the extension to typed objects; all of it checked",
+    "features": "the matrix, ranges checked; without the extension devices, times and types too",
     "inference": "the model, the score's rule, the threshold",
     "encode": "scored records to JSON",
     "outcomes": "anomaly records and the rest of the pipeline",
@@ -103,12 +104,16 @@ class Stages:
         return offsets, times, keys, values
 
     def _decode(self) -> None:
-        reader = self._decoder._reader
-        assert isinstance(reader, TypedReader)
+        reader = self._decoder._readers[0]
         for start in range(0, len(self._values), self._decoder.part_rows):
-            joined = b"\n".join(self._values[start : start + self._decoder.part_rows])
-            assert joined.isascii()
-            reader._forms[0].decoder.decode_lines(joined)
+            part = self._values[start : start + self._decoder.part_rows]
+            if isinstance(reader, NativeReader):
+                assert reader.read(part, []) is not None
+            else:
+                assert isinstance(reader, TypedReader)
+                joined = b"\n".join(part)
+                assert joined.isascii()
+                reader._forms[0].decoder.decode_lines(joined)
 
     def _encode(self) -> object:
         return self.pipeline._encoder.encode(

@@ -48,7 +48,7 @@ by_exact_numbers(const Number *number, double *result)
  * After Eisel and Lemire ("Number parsing at a gigabyte per second", 2021), with the plainer bound.
  */
 static int
-by_table(const char *powers, const Number *number, double *result)
+by_table(const Number *number, const char *powers, double *result)
 {
 #ifdef __SIZEOF_INT128__
     typedef unsigned __int128 uint128;
@@ -87,34 +87,49 @@ by_table(const char *powers, const Number *number, double *result)
 #endif
 }
 
-/* A number, correctly rounded and finite. */
+/* Digits from the first one on that is not 0. */
+static Py_ssize_t
+significant_digits(const Number *number)
+{
+    Py_ssize_t digits = number->digits;
+    for (const unsigned char *at = number->text; *at == '0' || *at == '.'; at++) {
+        digits -= *at == '0';
+    }
+    return digits;
+}
+
+/* Any number that is no negative one and ends at `end`, by Python's own reader. */
 static Verdict
+by_python(const Number *number, const unsigned char *end, double *result)
+{
+    /* The text ends at the event's 0 at the latest, and the grammar is known. */
+    char *stopped;
+    *result = PyOS_string_to_double((const char *)number->text, &stopped, NULL);
+    if (*result == -1.0 && PyErr_Occurred()) {
+        return FAILED;
+    }
+    return (const unsigned char *)stopped == end && *result <= DBL_MAX ? READ : DOUBTFUL;
+}
+
+/* A number, correctly rounded and finite. */
+static Py_ALWAYS_INLINE inline Verdict
 read_number(Cursor *text, const char *powers, double *result)
 {
     Number number;
     if (!take_number(text, &number)) {
         return DOUBTFUL;
     }
-    if (number.digits <= MANTISSA_DIGITS_MAX) {
-        if (number.mantissa == 0 && number.is_whole && number.is_negative) {
-            return DOUBTFUL; /* -0: as a whole number it has no sign, as a float it has */
+    if (number.is_negative && number.is_whole && *number.text == '0') {
+        return DOUBTFUL; /* -0: as a whole number it has no sign, as a float it has */
+    }
+    int fits = number.digits <= MANTISSA_DIGITS_MAX || significant_digits(&number) <= MANTISSA_DIGITS_MAX;
+    if (!fits || !(by_exact_numbers(&number, result) || by_table(&number, powers, result))) {
+        Verdict verdict = by_python(&number, text->at, result);
+        if (verdict != READ) {
+            return verdict;
         }
-        if (by_exact_numbers(&number, result) || by_table(powers, &number, result)) {
-            if (number.is_negative) {
-                *result = -*result;
-            }
-            return READ;
-        }
     }
-    /* The text ends at the event's 0 at the latest, and the grammar is known. */
-    char *stopped;
-    *result = PyOS_string_to_double((const char *)number.text, &stopped, NULL);
-    if (*result == -1.0 && PyErr_Occurred()) {
-        return FAILED;
-    }
-    if ((const unsigned char *)stopped != text->at || !(*result >= -DBL_MAX && *result <= DBL_MAX)) {
-        return DOUBTFUL;
-    }
+    *result = number.is_negative ? -*result : *result;
     return READ;
 }
 

@@ -69,7 +69,10 @@ typedef struct {
 static Verdict
 read_feature(Event *event, Py_ssize_t feature)
 {
-    return read_number(&event->text, PyBytes_AS_STRING(event->reader->powers), &event->row[feature]);
+    Cursor text = event->text; /* a copy that the compiler keeps in registers */
+    Verdict verdict = read_number(&text, PyBytes_AS_STRING(event->reader->powers), &event->row[feature]);
+    event->text = text;
+    return verdict;
 }
 
 /* A time: a plain whole number of the layout's unit, in range. */
@@ -212,18 +215,21 @@ static Verdict
 read_row(Event *event)
 {
     Py_ssize_t count = event->reader->feature_count;
-    event->text.at++; /* the bracket */
+    const char *powers = PyBytes_AS_STRING(event->reader->powers);
+    Cursor text = event->text; /* a copy that the compiler keeps in registers */
+    text.at++;                 /* the bracket */
     for (Py_ssize_t feature = 0; feature < count; feature++) {
-        skip_space(&event->text);
-        Verdict verdict = read_feature(event, feature);
+        skip_space(&text);
+        Verdict verdict = read_number(&text, powers, &event->row[feature]);
         if (verdict != READ) {
             return verdict;
         }
-        skip_space(&event->text);
-        if (!take(&event->text, feature + 1 < count ? ',' : ']')) {
+        skip_space(&text);
+        if (!take(&text, feature + 1 < count ? ',' : ']')) {
             return DOUBTFUL;
         }
     }
+    event->text = text;
     event->found += count;
     return READ;
 }

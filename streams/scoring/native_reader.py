@@ -1,9 +1,8 @@
-"""The quick reader in C, where it was built: a batch's numbers straight to an array, no object for each (ADR 21).
+"""The quick reader in C, where it was built: numbers straight to an array, no object for each (ADR 21).
 
 Guarantees:
-  what it reads, the reader that stands behind it reads alike, bit for bit; whatever is doubtful is left to that one
-  without the extension, or with FARSHORE_PURE_PYTHON=1 in the environment, there is no such reader and all works
-  as it does with one, only slower
+  what it reads, the readers in Python read alike, bit for bit; whatever is doubtful is left to them
+  without the extension, or with FARSHORE_PURE_PYTHON=1 in the environment, they do all of it, only slower
 
 The extension is optional: farshore installs where there is no compiler.
 """
@@ -65,8 +64,8 @@ def is_built() -> bool:
 def native_reader(manifest: Manifest) -> NativeReader | None:
     """A reader for this package; None without the extension and for what it does not read.
 
-    That is models that take whole numbers, which float64 may not hold, places in arrays, places one in the other,
-    and names that JSON escapes.
+    That is models that take whole numbers, which float64 may not hold, places in arrays, places one in the
+    other, and names that JSON escapes.
     """
     spec = manifest.input
     whole = np.dtype(spec.dtype).kind in "iu" and spec.mean is None

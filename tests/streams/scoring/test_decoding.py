@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from farshore.schemas.manifest import Manifest
 from farshore.schemas.reasons import DeadLetterReason
-from farshore.streams.scoring.clean import as_list
+from farshore.streams.scoring.clean import CleanReader, as_list
 from farshore.streams.scoring.decoding import Decoded, EventDecoder
 from farshore.streams.scoring.generic_reader import GenericReader
+from farshore.streams.scoring.native_reader import NativeReader, native_reader
 from farshore.streams.scoring.typed_reader import TypedReader, typed_reader
 
 ABSENT = object()
@@ -312,32 +313,37 @@ def test_a_model_of_one_feature_is_read_from_every_layout(manifest_of: Callable[
         assert decoded.matrix.tolist() == [[4.0]]
 
 
-def with_reader(decoder: EventDecoder, reader: GenericReader) -> EventDecoder:
+def with_readers(decoder: EventDecoder, *readers: CleanReader | None) -> EventDecoder:
     other = copy.copy(decoder)
-    other._reader = reader
+    other._readers = [reader for reader in readers if reader is not None]
     return other
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(data=st.data())
-def test_both_quick_readers_judge_alike(
+def test_all_quick_readers_judge_alike(
     manifest_of: Callable[..., Manifest], layout: str, data: st.DataObject
 ) -> None:
     event, write = LAYOUTS[layout]
     manifest = manifest_of(event)
-    typed = EventDecoder(manifest, event_bytes_max=1_000)
-    generic = with_reader(typed, GenericReader(manifest))
+    whole = EventDecoder(manifest, event_bytes_max=1_000)
+    native, typed, generic = native_reader(manifest), typed_reader(manifest), GenericReader(manifest)
     encoded = (GOOD_PARTS | ODD_PARTS).map(lambda drawn: json.dumps(write(drawn)).encode())
     values = data.draw(st.lists(encoded | RAW, max_size=8))
     keys = data.draw(st.lists(KEYS, min_size=len(values), max_size=len(values)))
-    assert_same(typed.decode(values, keys), generic.decode(values, keys))
+    decoded = whole.decode(values, keys)
+    for readers in ((native,), (native, generic), (typed,), (generic,)):
+        assert_same(decoded, with_readers(whole, *readers).decode(values, keys))
 
 
-def test_usual_layouts_are_read_typed_and_others_are_not(manifest_of: Callable[..., Manifest]) -> None:
+@pytest.mark.parametrize("build", [native_reader, typed_reader])
+def test_usual_layouts_are_read_typed_and_others_are_not(
+    manifest_of: Callable[..., Manifest], build: Callable[[Manifest], CleanReader | None]
+) -> None:
     for layout, (event, _) in LAYOUTS.items():
-        assert (typed_reader(manifest_of(event)) is None) == (layout == "nested"), layout
+        assert (build(manifest_of(event)) is None) == (layout == "nested"), layout
     whole = manifest_of({}, input={"name": "x", "shape": ["batch", 3], "dtype": "int64"})
-    assert typed_reader(whole) is None, "whole numbers beyond 2**53 would lose digits as floats"
+    assert build(whole) is None, "whole numbers beyond 2**53 would lose digits as floats"
 
 
 @pytest.mark.parametrize(
@@ -379,7 +385,7 @@ def test_bytes_that_are_no_utf8_are_refused_in_members_nobody_asked_for(
     decoder = EventDecoder(manifest_of(), event_bytes_max=1_000)
     decoded = decoder.decode([GOOD, GOOD[:-1] + b', "other": "\xff"}'], [None, None])
     assert [rejection.reason for rejection in decoded.rejections] == [DeadLetterReason.NOT_UTF8]
-    assert isinstance(decoder._reader, TypedReader)
+    assert [type(reader) for reader in decoder._readers] == [NativeReader, TypedReader]
 
 
 @pytest.mark.parametrize("name", ['a "hot" bearing', "C:\\pump\\flow", "two\nlines", "tab\t"])
