@@ -45,7 +45,8 @@ lint: $(READY) $(LINK)
 	@$(BIN)/mypy benchmarks/*.py benchmarks/rivals/*.py
 
 # The lock has hashes and no URLs; it is made anew with `make lock`.
-$(READY): requirements/dev.txt pyproject.toml
+# The extension is built in place where there is a compiler, and anew when its source changes.
+$(READY): requirements/dev.txt pyproject.toml setup.py $(wildcard streams/scoring/_*.[ch])
 	@echo "== setting up $(VENV): about 1 minute and 700 MB the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
@@ -104,4 +105,4 @@ lock:
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --output-file requirements/core.txt --constraint requirements/dev.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) .typing build dist *.egg-info
+	rm -rf $(VENV) .typing build dist *.egg-info streams/scoring/*.so

@@ -91,6 +91,7 @@ def _layout(event: EventMapping, features: tuple[str, ...]) -> _Layout | None:
     if event.features and not container.is_plain():
         return None
     # A feature's name is a member's even where it looks like an array's index.
+    named: list[tuple[tuple[str | None, ...], int]]
     named = [((*container.tokens, name), number) for number, name in enumerate(features)]
     if event.features:
         named.append(((*container.tokens, None), 0))

@@ -35,6 +35,13 @@ def test_every_package_is_in_the_image() -> None:
     assert {project["project"]["readme"], *project["project"]["license-files"]} <= copied()
 
 
+def test_the_extension_is_built_with_a_compiler_that_the_image_does_not_keep() -> None:
+    stages = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert stages == ["python:3.11", "python:3.11-slim"]
+    assert "import farshore.streams.scoring._rows" in DOCKERFILE, "optional elsewhere, certain here"
+    assert "**/*.so" in IGNORED
+
+
 def test_what_is_installed_is_checked_against_hashes() -> None:
     installs = re.findall(r"pip install (.+)", DOCKERFILE)
     assert installs

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ..compiler import can_build
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {"agents": "agents", "schemas": "schemas", "streams": "streams", "local": "deploy/local"}
 DEMO_KEYS = {
@@ -30,23 +32,31 @@ DEMO_KEYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as a release would build it, from a copy that holds tracked files alone."""
-    source = tmp_path_factory.mktemp("source")
+def copy_source(source: Path) -> Path:
+    """The tree as a release would build it: tracked files alone."""
+    source.mkdir(parents=True, exist_ok=True)
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x", "-C", source], input=archive, check=True)
     # Not committed yet counts too, so that the test speaks of what stands in the tree.
-    for folder in (*SOURCES.values(), "pyproject.toml", "README.md", "LICENSE"):
-        subprocess.run(["cp", "-r", "--", ROOT / folder, (source / folder).parent], check=True)
-    out = tmp_path_factory.mktemp("wheel")
+    for path in (*SOURCES.values(), "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", "--", ROOT / path, (source / path).parent], check=True)
+    return source
+
+
+def build_wheel(source: Path, out: Path, **environment: str) -> Path:
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source],
+        env=os.environ | environment,
         check=True,
         capture_output=True,
     )
     (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(copy_source(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +77,20 @@ def test_the_wheel_holds_every_module_and_schema(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     for name, folder in SOURCES.items():
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".json") and "__pycache__" not in path.parts:
+            if path.suffix in (".py", ".pyi", ".json") and "__pycache__" not in path.parts:
                 assert f"farshore/{name}/{path.relative_to(ROOT / folder)}" in inside
 
 
 def test_the_wheel_holds_nothing_but_the_package(wheel: Path) -> None:
     top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"farshore"}
+
+
+def test_the_wheel_holds_the_extension_where_it_can_be_built_and_none_of_its_source(wheel: Path) -> None:
+    inside = zipfile.ZipFile(wheel).namelist()
+    built = [name for name in inside if name.endswith(".so")]
+    assert [name.split(".")[0] for name in built] == ["farshore/streams/scoring/_rows"] * can_build()
+    assert not [name for name in inside if name.endswith((".c", ".h"))]
 
 
 @pytest.mark.timeout(600)

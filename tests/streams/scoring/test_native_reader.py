@@ -23,6 +23,7 @@ from farshore.streams.scoring.generic_reader import GenericReader
 from farshore.streams.scoring.native_reader import PURE_PYTHON, is_built, native_reader
 from farshore.streams.scoring.typed_reader import TypedReader, typed_reader
 
+from ...compiler import can_build
 from ...fuzz_bytes import NUMBERS, FuzzedRecords, corpus_values
 from .test_decoding import KEYS, LAYOUTS
 from .test_fuzz import fuzzing, value
@@ -32,6 +33,9 @@ GOOD = (
 )
 FEATURES = ("temperature", "pressure", "vibration")
 SEED = 20_240_917
+
+# Where it could be built and is not, these fail; tests/packaging/test_extension.py says so by name.
+pytestmark = pytest.mark.skipif(not is_built() and not can_build(), reason="no compiler")
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +55,6 @@ def bits(numbers: Sequence[float]) -> list[bytes]:
 
 def one(reader: CleanReader, event: bytes, key: bytes | None = None) -> CleanRows | None:
     return reader.read([event], [key])
-
-
-def test_the_extension_is_built_here() -> None:
-    """So that no run of these tests says nothing about it."""
-    assert is_built()
 
 
 def test_a_switch_in_the_environment_keeps_it_out_of_use(
