@@ -178,14 +178,16 @@ def _refuse_what_patterns_miss(document: Mapping[str, Any], features: tuple[str,
         # Python's $ also matches before a last line break, JSON Schema's does not.
         if document[key].endswith("\n"):
             raise ManifestError(f"manifest.json at $.{key}: {document[key]!r} ends with a line break")
-    for index, feature in enumerate(features):
+    texts = {f"$.features[{index}]": feature for index, feature in enumerate(features)}
+    for name, where in document.get("event", {}).items():
+        named = where if isinstance(where, dict) else {"": where}
+        texts |= {f"$.event.{name}{key and '.' + ascii(key)}": text for key, text in named.items()}
+    for place, text in texts.items():
         try:
-            feature.encode()
+            text.encode()
         except UnicodeEncodeError:
-            # JSON can spell half a surrogate pair; no anomaly record could be written with such a name.
-            raise ManifestError(
-                f"manifest.json at $.features[{index}]: {feature!r} is no Unicode text"
-            ) from None
+            # JSON can spell half a surrogate pair; no event has such a name, and no record could be written.
+            raise ManifestError(f"manifest.json at {place}: {text!r} is no Unicode text") from None
 
 
 def _finite(value: float, place: str) -> float:

@@ -138,6 +138,11 @@ REFUSED: list[tuple[Change, str]] = [
     (put("features", ["a", "a"]), r"\$\.features: \['a', 'a'\] has non-unique elements"),
     (put("features", ["a", 1]), r"\$\.features\[1\]: 1 is not of type 'string'"),
     (put("features", ["a", "\ud800"]), r"\$\.features\[1\]: '\\ud800' is no Unicode text"),
+    (put("event", {"device": "/a/\ud800"}), r"\$\.event\.device: '/a/\\ud800' is no Unicode text"),
+    (
+        put("event", {"features": {"a": "/\udfff", "b": "/b"}}),
+        r"\$\.event\.features\.'a': '/\\udfff' is no Unicode text",
+    ),
     (put("surprise", 1), r"\$: .*'surprise' was unexpected"),
     (put("input.dtype", "bfloat16"), r"\$\.input\.dtype: 'bfloat16' is not one of \['float16'"),
     (put("input.shape", [2]), r'\$\.input\.shape: \[2\] must start with "batch" and name it once'),

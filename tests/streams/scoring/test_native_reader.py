@@ -31,7 +31,6 @@ from .test_fuzz import fuzzing, value
 GOOD = (
     b'{"device":"pump-1","time":1690000000123,"readings":{"temperature":20.25,"pressure":3,"vibration":-0.5}}'
 )
-FEATURES = ("temperature", "pressure", "vibration")
 SEED = 20_240_917
 
 # Where it could be built and is not, these fail; tests/packaging/test_extension.py says so by name.
