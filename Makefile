@@ -12,7 +12,7 @@ TEST_PROCESSES ?= 2
 
 .PHONY: benchmark benchmark-backlog benchmark-cores benchmark-crayfish benchmark-growth benchmark-guarantee
 .PHONY: benchmark-peers benchmark-publish benchmark-stages clean demo fuzz lint lock soak test test-fast test-month
-.PHONY: test-uplink up
+.PHONY: sanitize test-uplink up
 
 demo: $(READY)
 	@$(BIN)/farshore demo
@@ -70,6 +70,21 @@ EXAMPLES ?= 5000
 
 fuzz: $(READY)
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/streams/scoring/test_fuzz.py --timeout 0
+
+# A copy of the extension, built to stop at any wrong access, under the tests that feed it odd bytes. Needs gcc.
+SANITIZED := build/sanitized
+SANITIZERS := -fsanitize=address,undefined
+
+sanitize: $(READY) $(LINK)
+	@rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/farshore && cp -r agents schemas streams $(SANITIZED)/farshore
+	@cp -r deploy/local $(SANITIZED)/farshore && rm -f $(SANITIZED)/farshore/streams/scoring/*.so
+	@gcc -shared -fPIC -std=c11 -g -O1 -Wall -Wextra -Werror $(SANITIZERS) -fno-sanitize-recover \
+		-I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_paths()['include'])") \
+		-o $(SANITIZED)/farshore/streams/scoring/_rows.so streams/scoring/_rows.c
+	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED) FUZZ_EXAMPLES=$(EXAMPLES) \
+		$(BIN)/python -m pytest --timeout 0 tests/streams/scoring/test_native_reader.py \
+		tests/streams/scoring/test_decoding.py tests/streams/scoring/test_fuzz.py
 
 # Each writes JSON and Markdown to build/benchmarks; benchmark-publish brings them into the documents.
 benchmark: $(READY)
