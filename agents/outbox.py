@@ -117,15 +117,19 @@ class Outbox:
         producer = self._producer()
         sequence = producer.sequence(topic, partition)
         acknowledged = await producer.send_batch(builder, topic, partition)
-        done, _ = await asyncio.wait({acknowledged}, timeout=SILENCE_SECONDS_MAX)
-        if not done:
-            reason = f"silent for {SILENCE_SECONDS_MAX:g} s"
-            self.state.down((topic, partition), reason, seconds_ago=SILENCE_SECONDS_MAX)
+        loop = asyncio.get_running_loop()
+        silent = loop.call_later(SILENCE_SECONDS_MAX, self._note_silence, topic, partition)
         try:
             await acknowledged
         except TOO_LARGE:
             producer.take_back(topic, partition, sequence)
             raise
+        finally:
+            silent.cancel()
+
+    def _note_silence(self, topic: str, partition: int) -> None:
+        reason = f"silent for {SILENCE_SECONDS_MAX:g} s"
+        self.state.down((topic, partition), reason, seconds_ago=SILENCE_SECONDS_MAX)
 
     @property
     def batch_bytes(self) -> int:

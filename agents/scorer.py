@@ -15,6 +15,7 @@ acknowledgement, within the transport's limits.
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -29,8 +30,9 @@ from ..streams.packages.record_size import anomaly_bytes_max
 from ..streams.scoring.pipeline import BatchResult, EventPipeline
 from ..streams.transport.app import batch_of, is_current, settle
 from ..streams.transport.schema import BatchSchema
+from ..streams.transport.waiting import all_that_waits
 from . import metrics
-from .faust_app import WorkerApp, make_app
+from .faust_app import POLL_ROWS_MAX, WorkerApp, make_app
 from .results import AcknowledgedResults, ResultSink
 from .settings import Guarantee, Settings
 from .transactions import TransactionalResults
@@ -40,6 +42,8 @@ __all__ = ["largest_anomaly", "make_scorer"]
 _AGENT_NAME: Final = "score"
 
 log = logging.getLogger(__name__)
+
+_SCORED: Final = metrics.EVENTS.labels("scored")
 
 
 def largest_anomaly(settings: Settings, package: ModelPackage) -> int:
@@ -69,10 +73,11 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
 
     @app.agent(events, name=_AGENT_NAME)
     async def score(stream: faust.StreamT) -> None:
-        async for event in stream.noack().events():
-            if is_current(event):
+        async for events in all_that_waits(stream, rows_max=POLL_ROWS_MAX):
+            current = [event for event in events if is_current(event)]
+            if current:
                 with app.stopping_on_error():
-                    _score_batch(event, pipeline, results, names)
+                    _score(current, pipeline, results, names)
 
     @app.on_partitions_assigned.connect
     async def forget_devices(_app: faust.App, _assigned: set[TP], **_: object) -> None:
@@ -107,34 +112,40 @@ def _results(app: WorkerApp, settings: Settings) -> ResultSink:
     return results
 
 
-def _score_batch(event: faust.Event, pipeline: EventPipeline, sink: ResultSink, names: TopicNames) -> None:
-    batch = batch_of(event)
+def _score(
+    events: Sequence[faust.Event], pipeline: EventPipeline, sink: ResultSink, names: TopicNames
+) -> None:
+    batches = list(map(batch_of, events))
     started = time.perf_counter()
-    result = pipeline.process(batch, now_ms=time.time_ns() // 1_000_000)
+    found = pipeline.process_all(batches, now_ms=time.time_ns() // 1_000_000)
     metrics.SCORING_SECONDS.observe(time.perf_counter() - started)
-    metrics.BATCH_ROWS.observe(len(batch))
+    metrics.BATCH_ROWS.observe(sum(map(len, batches)))
     metrics.DEVICE_MEMORY_BYTES.set(pipeline.memory_bytes)
-    if result.rebuilt:
-        metrics.EVENTS_REBUILT.inc(result.rebuilt)
-    parcels = [
-        (topic, columns)
-        for topic, columns in (
-            (names.anomalies, result.anomalies),
-            (names.dead_letters, result.dead_letters),
-            (names.scored, result.scored),
-        )
-        if len(columns)
-    ]
-    sink.put(event, parcels, partial(_settled, event, result))
+    if rebuilt := sum(result.rebuilt for result in found):
+        metrics.EVENTS_REBUILT.inc(rebuilt)
+    for event, result in zip(events, found, strict=True):
+        parcels = [
+            (topic, columns)
+            for topic, columns in (
+                (names.anomalies, result.anomalies),
+                (names.dead_letters, result.dead_letters),
+                (names.scored, result.scored),
+            )
+            if len(columns)
+        ]
+        sink.put(event, parcels, partial(_settled, event, result))
 
 
 def _settled(event: faust.Event, result: BatchResult) -> None:
     """Count outcomes only now: what a crash repeats was never counted."""
     settle(event)
-    if len(result.scored):
-        metrics.EVENTS.labels("scored").inc(len(result.scored))
-    metrics.WINDOW_COLD.inc(result.windows_cold)
-    metrics.ALARMS_RESTED.inc(result.alarms_rested)
+    for counter, count in (
+        (_SCORED, len(result.scored)),
+        (metrics.WINDOW_COLD, result.windows_cold),
+        (metrics.ALARMS_RESTED, result.alarms_rested),
+    ):
+        if count:
+            counter.inc(count)
     for reason, count in Counter(rejection.reason for rejection in result.rejections).items():
         metrics.EVENTS.labels(reason.value).inc(count)
     for severity, count in Counter(result.severities).items():

@@ -7,6 +7,7 @@ Guarantees:
   NumPy would make 1 of true, 71.3 of "71.3", NaN of null and infinity of 1e39, so types come first
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
@@ -73,6 +74,24 @@ class Decoded:
             self.numbers[start * per_row :],
             self.matrix[start:],
             self.rejections,
+        )
+
+    def part(self, start: int, stop: int) -> "Decoded":
+        """What stands at positions `start` to `stop` of the batch, as if nothing had stood beside it."""
+        clean = isinstance(self.indices, range)
+        first, end = (start, stop) if clean else (bisect_left(self.indices, at) for at in (start, stop))
+        per_row = len(self.numbers) // max(1, len(self.devices))
+        return Decoded(
+            range(stop - start) if clean else [index - start for index in self.indices[first:end]],
+            self.devices[first:end],
+            self.times_ms[first:end],
+            self.numbers[first * per_row : end * per_row],
+            self.matrix[first:end],
+            [
+                Rejection(rejection.index - start, rejection.reason, rejection.detail)
+                for rejection in self.rejections
+                if start <= rejection.index < stop
+            ],
         )
 
     def readings_of(self, row: int, features: tuple[str, ...]) -> dict[str, float]:

@@ -6,6 +6,7 @@ Guarantee: how the log is cut into batches, and a batch into runs of the model, 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, TypeVar
 
 import numpy as np
@@ -40,6 +41,18 @@ class Judged:
     windows_cold: int = 0
     alarms_rested: int = 0
 
+    def part(self, start: int, stop: int) -> "Judged":
+        """What was found at positions `start` to `stop` of the batch."""
+        decoded = self.decoded.part(start, stop)
+        first = bisect_left(self.decoded.indices, start)
+        end = first + len(decoded.devices)
+        return Judged(
+            decoded,
+            self.scores.part(first, end),
+            {row - first: detail for row, detail in self.failed.items() if first <= row < end},
+            self.alarms[first:end],
+        )
+
 
 class Judge:
     """Applies one package to the batches of all partitions."""
@@ -64,6 +77,16 @@ class Judge:
         if self._remembers:
             return self._by_history(batch, decoded)
         return self._alone(decoded.from_row(_live(batch, decoded)))
+
+    def can_join(self, batches: Sequence[PartitionBatch]) -> bool:
+        """Whether nothing but the events themselves counts, so that partitions can be judged together."""
+        return not self._remembers and not any(batch.rebuild_rows for batch in batches)
+
+    def judge_joined(self, batches: Sequence[PartitionBatch], decoded: Decoded) -> list[Judged]:
+        """What `judge` finds of each of `batches`; `decoded` is of all of them, one behind the other."""
+        judged = self._alone(decoded)
+        stops = list(accumulate(map(len, batches)))
+        return [judged.part(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
 
     def forget_devices(self) -> None:
         """Drop what is kept, of all partitions."""
@@ -93,9 +116,7 @@ class Judge:
         cold = memory.cold[live:]
         return Judged(
             rows.from_row(skip),
-            Scores(
-                scores.scores[skip:], None if scores.contributions is None else scores.contributions[skip:]
-            ),
+            scores.part(skip, len(scores.scores)),
             failed,
             alarms[skip:],
             windows_cold=int(cold.sum()) - int(cold[list(failed)].sum()),

@@ -21,7 +21,7 @@ from .codec import encode
 from .decoding import Decoded, EventDecoder, Rejection
 from .encoding import ScoredEncoder
 from .identity import anomaly_id
-from .judging import Judge, Mask, column_at
+from .judging import Judge, Judged, Mask, column_at
 from .scorer import Scores, severity_of
 
 __all__ = ["BatchResult", "Columns", "EventPipeline"]
@@ -85,8 +85,23 @@ class EventPipeline:
 
     def process(self, batch: PartitionBatch, *, now_ms: int) -> BatchResult:
         """Every outcome of `batch`; `now_ms` is the wall clock, for `detected_at`."""
-        decoded = self._decoder.decode(batch.values, batch.keys)
-        judged = self._judge.judge(batch, decoded)
+        return self._outcomes(
+            batch, self._judge.judge(batch, self._decoder.decode(batch.values, batch.keys)), now_ms
+        )
+
+    def process_all(self, batches: Sequence[PartitionBatch], *, now_ms: int) -> list[BatchResult]:
+        """What `process` gives for each of `batches`, in turn.
+
+        Small batches cost nearly as much as large ones, so that what waits is decoded and scored together.
+        """
+        if len(batches) == 1 or not self._judge.can_join(batches):
+            return [self.process(batch, now_ms=now_ms) for batch in batches]
+        values = [value for batch in batches for value in batch.values]
+        keys = [key for batch in batches for key in batch.keys]
+        judged = self._judge.judge_joined(batches, self._decoder.decode(values, keys))
+        return [self._outcomes(batch, part, now_ms) for batch, part in zip(batches, judged, strict=True)]
+
+    def _outcomes(self, batch: PartitionBatch, judged: Judged, now_ms: int) -> BatchResult:
         decoded, scores, failed = judged.decoded, judged.scores, judged.failed
         rebuilt = batch.rebuild_rows
         rejections = list(decoded.rejections)

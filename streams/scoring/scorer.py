@@ -29,6 +29,11 @@ class Scores:
     scores: Numbers
     contributions: Numbers | None
 
+    def part(self, start: int, stop: int) -> "Scores":
+        """Of rows `start` to `stop`."""
+        contributions = None if self.contributions is None else self.contributions[start:stop]
+        return Scores(self.scores[start:stop], contributions)
+
 
 class BatchScorer:
     """One package's model and rules, applied to a batch at a time."""

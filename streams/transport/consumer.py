@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchConsumer"]
 
 _WATCH_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 
 
 class BatchConsumer(AIOKafkaConsumer):
@@ -91,11 +92,28 @@ class BatchConsumer(AIOKafkaConsumer):
                 self.ledger.reach(tp, position)
         while waiting and self._may_hand_out(epoch):
             tp, batch = waiting.pop(0)
-            # Faust drops messages below the offset it read last; after a seek that would lose them.
-            self._read_offset[tp] = None
             yield tp, self._to_message(tp, batch)
         if waiting:
             await self._thread.hand_back([batch for _, batch in waiting])
+
+    async def _drain_messages(self, fetcher: Service) -> None:
+        """Hand every poll to the agents: Faust's own loop without its three tasks for each message.
+
+        Those race the hand-over against a suspension of the flow. While the flow is active a hand-over waits
+        for nothing, since what is outstanding fits the streams' buffers.
+        """
+        hand_over, flow = self.callback, self.app.flow_control
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await asyncio.sleep(0)  # a poll may find records each time, and never wait
+                async for _, message in self.getmany(_POLL_SECONDS):
+                    if flow.is_active():
+                        await hand_over(message)
+                    else:
+                        await self.wait_first(hand_over(message), self.suspend_flow.wait())
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+            if not self.app.should_stop:
+                raise
 
     def _may_hand_out(self, epoch: tuple[int, int]) -> bool:
         return bool(

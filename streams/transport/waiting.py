@@ -1,0 +1,25 @@
+"""What waits in an agent's stream, taken together: a batch costs something, however few records it has."""
+
+from collections.abc import AsyncIterator
+
+import faust
+
+from .app import batch_of
+
+__all__ = ["all_that_waits"]
+
+
+async def all_that_waits(stream: faust.StreamT, *, rows_max: int) -> AsyncIterator[list[faust.Event]]:
+    """The events of batches in their order, as many as are there at once; not acknowledged.
+
+    Nothing is waited for. More are taken only while they hold fewer than `rows_max` records together.
+    """
+    events: list[faust.Event] = []
+    rows = 0
+    source = stream.noack()
+    async for event in source.events():
+        events.append(event)
+        rows += len(batch_of(event))
+        if rows >= rows_max or source.channel.queue.empty():
+            yield events
+            events, rows = [], 0
