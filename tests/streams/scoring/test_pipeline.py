@@ -114,6 +114,33 @@ def test_every_event_is_scored_or_a_dead_letter_and_none_is_both(
     assert len(result.rejections) == len(result.dead_letters)
 
 
+@given(
+    parts=st.lists(st.lists(VALUES, min_size=1, max_size=12), min_size=1, max_size=5),
+    rows_max=st.integers(1, 10),
+)
+def test_batches_that_are_scored_together_give_what_each_gives_alone(
+    sample: ModelPackage, batch_of: Batches, parts: list[list[bytes | None]], rows_max: int
+) -> None:
+    batches = [batch_of(values, partition=number % 3) for number, values in enumerate(parts)]
+    scoring = pipeline(sample, rows_max=rows_max)
+    assert scoring.process_all(batches, now_ms=NOW) == [
+        scoring.process(batch, now_ms=NOW) for batch in batches
+    ]
+
+
+def test_neither_is_a_score_that_is_not_finite_given_to_another_partition(
+    quotient_package: ModelPackage, batch_of: Batches
+) -> None:
+    numbers = ((b"2", b"4"), (b"0", b"1", b"-0.0"), (b"true",), (b"1",))
+    batches = [
+        batch_of([b'{"device":"d","time":0,"readings":[%b]}' % number for number in part], partition=place)
+        for place, part in enumerate(numbers)
+    ]
+    results = pipeline(quotient_package).process_all(batches, now_ms=NOW)
+    assert results == [pipeline(quotient_package).process(batch, now_ms=NOW) for batch in batches]
+    assert [offsets(result.dead_letters) for result in results] == [[], [100, 102], [100], []]
+
+
 def test_the_records_are_what_their_schemas_say(
     sample: ModelPackage, batch_of: Batches, thousand: list[bytes]
 ) -> None:
