@@ -44,6 +44,12 @@ __all__ = ["BatchConsumer"]
 
 _WATCH_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 1.0
+_PACED_POLL_ROWS: Final = 256
+"""A poll of fewer rows costs more by itself than its rows do, so that the next one waits for what it became.
+
+Nothing is lost by that: results travel one batch at a time, and what came meanwhile would have waited there.
+"""
+_PACE_SECONDS_MAX: Final = 0.01
 
 
 class BatchConsumer(AIOKafkaConsumer):
@@ -59,6 +65,7 @@ class BatchConsumer(AIOKafkaConsumer):
         self._app_of_batches = cast(BatchApp, self.app)
         self._limits = self._app_of_batches.transport_settings
         self._epoch = 0
+        self._polled_rows = 0
         self._draining = False
         self._joined = False
         self._owner = self._app_of_batches.offset_owner
@@ -81,12 +88,15 @@ class BatchConsumer(AIOKafkaConsumer):
         if not self._has_room():
             await self._await_room(timeout)
             return
+        if self.ledger.in_hand and self._polled_rows < _PACED_POLL_ROWS:
+            await self._await_settled(_PACE_SECONDS_MAX)
         epoch = self._epoch, self.app.consumer_generation_id
         poll: Poll = await self._thread.getmany(None, timeout)
         if poll.batches and not self.ledger.in_hand:
             # Of a worker that has records in hand, only what becomes of those is progress.
             self._app_of_batches.note_progress()
         waiting = list(poll.batches.items())
+        self._polled_rows = sum(map(len, poll.batches.values()))
         if self._may_hand_out(epoch):
             for tp, position in poll.positions.items():
                 self.ledger.reach(tp, position)
@@ -151,6 +161,17 @@ class BatchConsumer(AIOKafkaConsumer):
                 await self._room.wait()
         except TimeoutError:
             pass
+
+    async def _await_settled(self, seconds_max: float) -> bool:
+        """Whether nothing is in hand any more, before the time is over."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                while self.ledger.in_hand:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _to_message(self, tp: TP, batch: PartitionBatch) -> BatchMessage:
         message = BatchMessage(
@@ -276,13 +297,7 @@ class BatchConsumer(AIOKafkaConsumer):
         await self._commit_within(self._limits.last_commit_seconds_max)
 
     async def _settle_and_commit(self, seconds_max: float) -> None:
-        try:
-            async with asyncio.timeout(seconds_max):
-                while self.ledger.in_hand:
-                    self._room.clear()
-                    await self._room.wait()
-        except TimeoutError:
-            pass
+        await self._await_settled(seconds_max)
         await self._commit_within(self._limits.last_commit_seconds_max)
 
     async def _commit_within(self, seconds_max: float) -> None:
