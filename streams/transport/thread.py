@@ -33,7 +33,6 @@ from mode.utils.futures import maybe_async
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
 from .continuity import Continuity
-from .prompt_fetch import fetch_promptly
 from .record_reader import take_batches
 from .stable_offsets import await_stable_commits
 
@@ -117,7 +116,6 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                     raise
                 await self.sleep(_START_RETRY_SECONDS)
             else:
-                fetch_promptly(self._ensure_consumer()._fetcher)
                 watch = cast("BatchConsumer", self.consumer).reading_watch
                 rewind = cast(BatchApp, self.app).transport_settings.rewind_offsets
                 self._continuity = Continuity(self._ensure_consumer(), watch, rewind_offsets=rewind)
