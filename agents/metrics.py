@@ -63,7 +63,7 @@ RECORDS_LOST: Final = Counter(
 )
 BATCH_ROWS: Final = Histogram(
     "farshore_batch_rows",
-    "Events in one batch.",
+    "Events that were scored together.",
     buckets=(1, 4, 16, 64, 256, 1_024, 4_096, 16_384),
 )
 RUN_ROWS_MAX: Final = Gauge(
@@ -71,7 +71,7 @@ RUN_ROWS_MAX: Final = Gauge(
 )
 SCORING_SECONDS: Final = Histogram(
     "farshore_scoring_seconds",
-    "Seconds to decode, score and encode one batch.",
+    "Seconds to decode, score and encode what was scored together.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0),
 )
 WINDOW_COLD: Final = Counter(

@@ -32,7 +32,7 @@ from ..streams.transport.app import batch_of, is_current, settle
 from ..streams.transport.schema import BatchSchema
 from ..streams.transport.waiting import all_that_waits
 from . import metrics
-from .faust_app import POLL_ROWS_MAX, WorkerApp, make_app
+from .faust_app import WorkerApp, make_app
 from .results import AcknowledgedResults, ResultSink
 from .settings import Guarantee, Settings
 from .transactions import TransactionalResults
@@ -67,13 +67,14 @@ def make_scorer(settings: Settings, package: ModelPackage) -> WorkerApp:
         event_bytes_max=settings.event_bytes_max,
         batch_rows_max=_run_rows_max(settings, package),
     )
+    log.info("events are read by %s", ", then ".join(pipeline.reader_names))
     results = _results(app, settings)
     app.pauses += [app.outbox.pause, results.pause]
     events = app.topic(names.events, schema=BatchSchema())
 
     @app.agent(events, name=_AGENT_NAME)
     async def score(stream: faust.StreamT) -> None:
-        async for events in all_that_waits(stream, rows_max=POLL_ROWS_MAX):
+        async for events in all_that_waits(stream, rows_max=pipeline.joined_rows_max):
             current = [event for event in events if is_current(event)]
             if current:
                 with app.stopping_on_error():

@@ -286,7 +286,7 @@ take_number(Cursor *text, Number *number)
             return 0;
         }
         while (is_digit(*text->at)) {
-            if (exponent < 100000) { /* beyond it nothing changes any more */
+            if (exponent < 100000) { /* beyond it nothing changes for a number of DIGITS_MAX digits */
                 exponent = exponent * 10 + (*text->at - '0');
             }
             text->at++;

@@ -8,6 +8,7 @@
 
 enum {
     MANTISSA_DIGITS_MAX = 19, /* fits uint64 */
+    DIGITS_MAX = 4096,        /* take_number's bound on exponents counts on it */
     POWER_MIN = -325,         /* of ten, in the table of powers */
     POWER_MAX = 308,
     POWER_BYTES = 24,         /* each: high and low half of the mantissa, uint64, and the binary exponent, int64 */
@@ -116,7 +117,7 @@ static Py_ALWAYS_INLINE inline Verdict
 read_number(Cursor *text, const char *powers, double *result)
 {
     Number number;
-    if (!take_number(text, &number)) {
+    if (!take_number(text, &number) || number.digits > DIGITS_MAX) {
         return DOUBTFUL;
     }
     if (number.is_negative && number.is_whole && *number.text == '0') {

@@ -22,7 +22,7 @@
 enum {
     DEVICE_CHARACTERS_MAX = 256,
     DEVICES_KEPT = 1 << 14, /* slots for names, of which a later one takes the place of an earlier */
-    KEPT_BYTES_MAX = 64,    /* longer names are made anew each time, so what is kept stays below 2 MB */
+    KEPT_BYTES_MAX = 64,    /* longer names are made anew each time, so what is kept stays below 4 MB */
     TIME_DIGITS_MAX = 18,   /* fits int64 */
 };
 

@@ -126,6 +126,11 @@ class EventDecoder:
         self._readers: list[CleanReader] = [] if in_c is None else [in_c]
         self._readers.append(typed_reader(manifest) or GenericReader(manifest))
 
+    @property
+    def reader_names(self) -> tuple[str, ...]:
+        """Who is asked for a clean batch, in this order."""
+        return tuple(type(reader).__name__ for reader in self._readers)
+
     def decode(self, values: Sequence[Value], keys: Sequence[Value]) -> Decoded:
         """All of `values`; `keys` are the Kafka keys at the same positions."""
         if not values:

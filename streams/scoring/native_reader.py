@@ -28,7 +28,7 @@ except ImportError:
 __all__ = ["PURE_PYTHON", "NativeReader", "is_built", "native_reader"]
 
 PURE_PYTHON: Final = "FARSHORE_PURE_PYTHON"
-"""Set to 1 in the environment, it keeps the extension out of use."""
+"""Set in the environment to anything but 0, it keeps the extension out of use."""
 
 _DEVICE, _TIME = -2, -1
 _TO_MS: Final = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
@@ -69,7 +69,7 @@ def native_reader(manifest: Manifest) -> NativeReader | None:
     """
     spec = manifest.input
     whole = np.dtype(spec.dtype).kind in "iu" and spec.mean is None
-    if not is_built() or os.environ.get(PURE_PYTHON) == "1" or whole:
+    if not is_built() or os.environ.get(PURE_PYTHON, "0") not in {"", "0"} or whole:
         return None
     layout = _layout(manifest.event, manifest.features)
     return None if layout is None else NativeReader(manifest, layout)

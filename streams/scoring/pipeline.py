@@ -9,6 +9,7 @@ Invariants:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -25,6 +26,10 @@ from .judging import Judge, Judged, Mask, column_at
 from .scorer import Scores, severity_of
 
 __all__ = ["BatchResult", "Columns", "EventPipeline"]
+
+
+_JOINED_ROWS_MAX: Final = 1_024
+"""Beyond it what a batch costs by itself is little, and the loop should have its turn between two."""
 
 
 @dataclass(slots=True)
@@ -78,6 +83,16 @@ class EventPipeline:
     def memory_bytes(self) -> int:
         """Bytes of what is kept of devices, names left out."""
         return self._judge.memory_bytes
+
+    @property
+    def joined_rows_max(self) -> int:
+        """How many rows of several batches are worth being scored together; 0 where it gains nothing."""
+        return _JOINED_ROWS_MAX if self._judge.can_join(()) else 0
+
+    @property
+    def reader_names(self) -> tuple[str, ...]:
+        """The quick readers of events, in the order in which they are asked."""
+        return self._decoder.reader_names
 
     def forget_devices(self) -> None:
         """Begin anew with an empty memory, before every partition is read again from its horizon."""

@@ -97,9 +97,11 @@ class BatchConsumer(AIOKafkaConsumer):
         if not self._has_room():
             await self._await_room(timeout)
             return
+        epoch = self._epoch, self.app.consumer_generation_id
         if self.ledger.in_hand and self._polled_rows < _PACED_POLL_ROWS:
             await self._await_settled(_PACE_SECONDS_MAX)
-        epoch = self._epoch, self.app.consumer_generation_id
+            if not self._may_hand_out(epoch):
+                return
         poll: Poll = await self._thread.getmany(None, timeout)
         if poll.batches and not self.ledger.in_hand:
             # Of a worker that has records in hand, only what becomes of those is progress.
@@ -141,6 +143,7 @@ class BatchConsumer(AIOKafkaConsumer):
             self.flow_active
             and not self._draining
             and not self.should_stop
+            and (self._owner is None or self._claim.held)
             and epoch == (self._epoch, self.app.consumer_generation_id)
         )
 
@@ -165,8 +168,10 @@ class BatchConsumer(AIOKafkaConsumer):
             pass
 
     async def _await_room(self, timeout: float) -> None:
-        await self._thread.keep_alive()
         self._room.clear()
+        await self._thread.keep_alive()
+        if self._has_room():
+            return
         try:
             async with asyncio.timeout(timeout):
                 await self._room.wait()

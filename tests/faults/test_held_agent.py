@@ -51,6 +51,9 @@ async def held_app(
         async for event in stream.noack().events():
             if not held:
                 held = True
+                assert app.consumer._thread._ensure_consumer()._fetcher._in_flight, (
+                    "the next fetch is asked for"
+                )
                 await hold(HELD_SECONDS)
             batch = batch_of(event)
             offsets.extend((batch.partition, offset) for offset in batch.offsets)

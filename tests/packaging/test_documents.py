@@ -46,6 +46,9 @@ def settings_document() -> str:
         f'without `{PREFIX}` (`kafka_bootstrap = "…"`). The environment wins. A wrong value, and a name that',
         "does not exist, are refused at start.",
         "",
+        f"`{PURE_PYTHON}`, in the environment only, keeps the extension in C out of use when it is set to",
+        "anything but 0.",
+        "",
         "| variable | default | meaning |",
         "| --- | --- | --- |",
     ]

@@ -126,6 +126,25 @@ def test_numbers_at_the_edges_are_as_python_reads_them(reader: CleanReader) -> N
     assert_numbers_are_pythons(reader, ["-" + text for text in EDGES if text[0] not in "-0"])
 
 
+@pytest.mark.parametrize("pure_python", ["0", "1"])
+def test_a_number_of_very_many_digits_is_pythons_or_refused_by_every_reader(
+    manifest_of: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch, pure_python: str
+) -> None:
+    monkeypatch.setenv(PURE_PYTHON, pure_python)
+    decoder = EventDecoder(
+        manifest_of(input={"name": "x", "dtype": "float64", "shape": ["batch", 3]}), event_bytes_max=1 << 20
+    )
+    for zeros in (300, 4_080, 5_000, 10_000, 11_000, 100_005):
+        for more in (0, 5, 2_000, 1_000_000):
+            number = f"0.{'0' * zeros}1e{zeros + 1 + more}"
+            event = b'{"device":"d","time":0,"readings":[%s,0,0]}' % number.encode()
+            decoded = decoder.decode([event], [None])
+            if math.isinf(float(number)):
+                assert len(decoded.rejections) == 1, (zeros, more)
+            else:
+                assert decoded.matrix[0, 0] == float(number), (zeros, more)
+
+
 def test_random_numbers_of_every_length_and_size_are_as_python_reads_them(reader: CleanReader) -> None:
     chosen = random.Random(SEED)
     texts = []
