@@ -43,10 +43,9 @@ def test_it_compiles_without_a_warning() -> None:
     subprocess.run([str(COMPILER), *strict, f"-isystem{INCLUDE}", SOURCE], check=True)
 
 
-@pytest.mark.parametrize("compiler", ["/bin/false", "/nowhere/cc"])
-def test_without_a_compiler_the_install_succeeds_and_events_are_read(tmp_path: Path, compiler: str) -> None:
+def test_without_a_compiler_the_install_succeeds_and_events_are_read(tmp_path: Path) -> None:
     source = copy_source(tmp_path / "source")
-    wheel = build_wheel(source, tmp_path / "wheel", CC=compiler)
+    wheel = build_wheel(source, tmp_path / "wheel", CC="/nowhere/cc")
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".so", ".c", ".h"))]
     installed = tmp_path / "installed"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", installed, wheel]
