@@ -53,7 +53,8 @@ async def test_a_broker_that_takes_no_results_stops_the_reading_and_memory_stays
     memory = psutil.Process(scorer.process.pid).memory_info
     before = memory().rss
     await publish_batches(site, [orjson.dumps(event) for event in events])  # 120 MB
-    await until(lambda: "Kafka does not acknowledge results" in scorer.log, "told; log:\n" + scorer.log, 30)
+    told = "Kafka does not acknowledge results"
+    await until(lambda: told in scorer.log, lambda: "told; log:\n" + scorer.log)
     held = [memory().rss]
     for _ in range(20):
         await asyncio.sleep(0.2)

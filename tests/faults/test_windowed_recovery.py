@@ -143,7 +143,7 @@ async def test_scores_and_decisions_after_kills_and_rebalances_equal_those_of_an
         async def joined() -> bool:
             return len(await site.members(group)) == 3
 
-        await until(joined, "three members; logs:\n" + site.logs())
+        await until(joined, lambda: "three members; logs:\n" + site.logs())
         for worker in workers:
             await until(partial(scored_more_than, worker, 300), "all three at work")
         *killed, survivor = workers
