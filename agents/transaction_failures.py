@@ -10,7 +10,7 @@ Everything is counted for each partition by itself: commits of others neither hi
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,11 +58,14 @@ class TransactionFailures:
 
     def __init__(self) -> None:
         self._rows: dict[TP, _Row] = {}
+        self._failing: set[TP] = set()
+        self._astonishing: set[TP] = set()
 
     def fatal(self, tp: TP, error: BaseException) -> BaseException | None:
         """Note one more failure of `tp`: what the worker has to end with, or None if a new client may go on.
 
-        The log hears of the first in a row, and of the first in it that nobody expected.
+        What befalls a worker befalls all of its partitions: the log hears of the first, and of the first that
+        nobody expected, until all that failed have committed or are others'.
         """
         about = _met(error)
         row = self._rows.setdefault(tp, _Row())
@@ -77,18 +80,28 @@ class TransactionFailures:
                     f"met {row.unexpected} times by {tp.topic}/{tp.partition} with no commit between"
                 )
                 return about
-        if row.failures == 1 or (not known and row.unexpected == 1):
+        if not self._failing or not (known or self._astonishing):
             log.warning(
                 "a transaction of %s/%d did not come about (%s); its events are read again from the commit",
                 tp.topic,
                 tp.partition,
                 type(about).__name__ if known else repr(about),
             )
+        self._failing.add(tp)
+        if not known:
+            self._astonishing.add(tp)
         return None
 
     def committed(self, tp: TP) -> None:
         """A transaction of `tp` is through: its row ends."""
         self._rows.pop(tp, None)
+        self._failing.discard(tp)
+        self._astonishing.discard(tp)
+
+    def keep(self, partitions: Set[TP]) -> None:
+        """Others are somebody else's from now on, who tells of them; should they come back, they count on."""
+        self._failing &= partitions
+        self._astonishing &= partitions
 
     def wait_seconds(self, partitions: Iterable[TP]) -> float:
         """How long to wait before `partitions` are taken anew: as the one that fails most often needs it."""

@@ -76,6 +76,7 @@ class TransactionalResults:
     async def take(self, partitions: Set[TP]) -> None:
         """One transactional id for each partition, initialised; the first worker to do so later wins it."""
         await self.release()
+        self._failures.keep(partitions)
         await asyncio.sleep(self._failures.wait_seconds(partitions))
         seconds_max = self._app.transport_settings.transaction_seconds_max
         producers = {tp: self._producer_of(tp) for tp in partitions}

@@ -137,17 +137,30 @@ def test_a_partition_that_fails_again_and_again_waits_longer_whatever_others_com
     assert failures.wait_seconds({SICK, WELL}) == 0
 
 
-def test_the_first_failure_in_a_row_is_told_and_the_first_that_nobody_expected(
+def test_the_first_failure_is_told_and_the_first_that_nobody_expected_until_it_is_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failures = TransactionFailures()
+
+    def told() -> list[str]:
+        found = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return found
+
     with caplog.at_level(logging.WARNING):
+        # As a worker that was frozen finds all of its partitions taken.
         for error in (ProducerFenced(), unexpected(TypeError("an int"))):
             for _ in range(4):
                 failures.fatal(SICK, error)
-                failures.committed(WELL)
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert "events/0" in told[0]
-    assert "(ProducerFenced)" in told[0]
-    assert "(TypeError('an int'))" in told[1]
+                failures.fatal(WELL, error)
+        first, second = told()
+        assert "events/0" in first
+        assert "(ProducerFenced)" in first
+        assert "(TypeError('an int'))" in second
+        failures.committed(WELL)
+        failures.fatal(WELL, ProducerFenced())
+        assert told() == []  # the other one still fails
+        failures.committed(WELL)
+        failures.keep({WELL})  # and is another worker's now
+        failures.fatal(WELL, ProducerFenced())
+        assert len(told()) == 1
