@@ -11,20 +11,11 @@ What waits is bounded by the transport, as in the outbox. Exactly-once ends at K
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping, Set
 from typing import Final, cast
 
 import faust
-from aiokafka.errors import (
-    InvalidProducerIdMapping,
-    InvalidTransactionTimeout,
-    InvalidTxnState,
-    KafkaError,
-    OutOfOrderSequenceNumber,
-    ProducerClosed,
-    ProducerFenced,
-)
+from aiokafka.errors import InvalidTransactionTimeout
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 
@@ -33,30 +24,18 @@ from ..streams.transport.consumer import BatchConsumer
 from ..streams.transport.producer import BatchProducer
 from ..streams.transport.transactional_producer import TransactionalProducer
 from . import metrics
-from .errors import SettingsError, is_passing
+from .errors import SettingsError
 from .faust_app import WorkerApp
 from .fitting import Fitting
 from .outbox import SILENCE_SECONDS_MAX, BrokerState
 from .oversize import TOO_LARGE
 from .results import Parcels
+from .transaction_failures import TransactionFailures
 from .transaction_lane import TransactionLane, Work
 
-__all__ = ["TransactionalResults", "mends", "met"]
+__all__ = ["TransactionalResults"]
 
-log = logging.getLogger(__name__)
-
-RETAKE_SECONDS_MIN: Final = 0.1
-RETAKE_SECONDS_MAX: Final = 5.0
 COMMIT_SECONDS_MAX: Final = 10.0
-
-# A new owner or a transaction that took too long: the partition is taken anew, and all is well.
-_LOCKED_OUT: Final = (
-    InvalidProducerIdMapping,
-    InvalidTxnState,
-    OutOfOrderSequenceNumber,
-    ProducerClosed,
-    ProducerFenced,
-)
 
 
 class TransactionalResults:
@@ -66,7 +45,7 @@ class TransactionalResults:
         self._app = app
         self._lanes: dict[TP, TransactionLane] = {}
         self._fittings: dict[TP, Fitting] = {}
-        self._failures_in_a_row = 0
+        self._failures = TransactionFailures()
         self._closed = False
         self._opening = False
         self.state = BrokerState()
@@ -97,9 +76,8 @@ class TransactionalResults:
     async def take(self, partitions: Set[TP]) -> None:
         """One transactional id for each partition, initialised; the first worker to do so later wins it."""
         await self.release()
-        if self._failures_in_a_row:
-            wait_seconds = RETAKE_SECONDS_MIN * 2 ** min(self._failures_in_a_row, 10)
-            await asyncio.sleep(min(wait_seconds, RETAKE_SECONDS_MAX))
+        self._failures.keep(partitions)
+        await asyncio.sleep(self._failures.wait_seconds(partitions))
         seconds_max = self._app.transport_settings.transaction_seconds_max
         producers = {tp: self._producer_of(tp) for tp in partitions}
         try:
@@ -161,7 +139,7 @@ class TransactionalResults:
     def note_committed(self, tp: TP, offset: int) -> None:
         """A transaction is through."""
         metrics.TRANSACTIONS.labels("committed").inc()
-        self._failures_in_a_row = 0
+        self._failures.committed(tp)
         self.state.up((tp.topic, tp.partition))
         cast(BatchConsumer, self._app.consumer).note_committed({tp: offset})
 
@@ -170,21 +148,11 @@ class TransactionalResults:
         metrics.TRANSACTIONS.labels("failed").inc()
         if self._closed:
             return
-        if isinstance(error, TOO_LARGE):
-            # The lane has learnt from it: read again from the commit, the same results go out smaller.
-            cast(BatchConsumer, self._app.consumer).lose({tp})
+        # From a size the lane has learnt: read again from the commit, the same results go out smaller.
+        fatal = None if isinstance(error, TOO_LARGE) else self._failures.fatal(tp, error)
+        if fatal is not None:
+            self._app.stop_on_error(fatal)
             return
-        if not mends(error):
-            self._app.stop_on_error(error)
-            return
-        if self._failures_in_a_row == 0:
-            log.warning(
-                "a transaction of %s/%d did not come about (%s); its events are read again from the commit",
-                tp.topic,
-                tp.partition,
-                type(met(error)).__name__,
-            )
-        self._failures_in_a_row += 1
         cast(BatchConsumer, self._app.consumer).lose({tp})
 
     def _producer_of(self, tp: TP) -> TransactionalProducer:
@@ -193,17 +161,3 @@ class TransactionalResults:
         return TransactionalProducer(
             lambda: client.new_transactional(f"{group}.{tp.topic}.{tp.partition}"), group
         )
-
-
-def met(error: BaseException) -> BaseException:
-    """What an error is about: aiokafka's sender ends with a bare KafkaError of what it does not expect."""
-    cause = error.__cause__ if type(error) is KafkaError else None
-    return error if cause is None else cause
-
-
-def mends(error: BaseException) -> bool:
-    """Whether a new client may go on; a broker that refuses would refuse that one too."""
-    about = met(error)
-    if about is not error:
-        return "Authorization" not in type(about).__name__
-    return isinstance(error, _LOCKED_OUT) or is_passing(error)

@@ -242,7 +242,7 @@ class Site:
         settings = self.settings
         await until(
             lambda: self.caught_up(settings.scorer_group, settings.topic_events),
-            "everything scored; logs:\n" + self.logs(),
+            lambda: "everything scored; logs:\n" + self.logs(),
             seconds_max,
         )
 
@@ -252,7 +252,7 @@ class Site:
         await self.scored(seconds_max)
         await until(
             lambda: self.caught_up(settings.bridge_group, settings.topic_anomalies),
-            "everything delivered; logs:\n" + self.logs(),
+            lambda: "everything delivered; logs:\n" + self.logs(),
             seconds_max,
         )
         return await count_site(settings)

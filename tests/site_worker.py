@@ -25,15 +25,20 @@ WORKING = "is working as a member of group"
 
 
 async def until(
-    look: Callable[[], Awaitable[bool] | bool], what: str, seconds_max: float = WAIT_SECONDS_MAX
+    look: Callable[[], Awaitable[bool] | bool],
+    what: str | Callable[[], str],
+    seconds_max: float = WAIT_SECONDS_MAX,
 ) -> None:
-    """Wait until `look` says yes."""
+    """Wait until `look` says yes; `what` it waits for is asked for at the end, for logs as they are then."""
     deadline = time.monotonic() + seconds_max
     while True:
         answer = look()
         if answer if isinstance(answer, bool) else await answer:
             return
-        assert time.monotonic() < deadline, f"after {seconds_max:g} s: not yet {what}"
+        if time.monotonic() >= deadline:
+            raise AssertionError(
+                f"after {seconds_max:g} s: not yet {what if isinstance(what, str) else what()}"
+            )
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -106,7 +111,7 @@ class Worker:
 
     async def ended(self, seconds_max: float = WAIT_SECONDS_MAX) -> int:
         """The exit code, once there is one."""
-        await until(lambda: not self.running, f"ended; its log:\n{self.log}", seconds_max)
+        await until(lambda: not self.running, lambda: f"ended; its log:\n{self.log}", seconds_max)
         return int(self.process.returncode)
 
     async def working(self, seconds_max: float = WAIT_SECONDS_MAX) -> None:
@@ -116,4 +121,4 @@ class Worker:
             assert self.running, f"ended with {self.process.returncode}:\n{self.log}"
             return WORKING in self.log
 
-        await until(look, f"working; its log:\n{self.log}", seconds_max)
+        await until(look, lambda: f"working; its log:\n{self.log}", seconds_max)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import InvalidStateError
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +11,6 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
-    CoordinatorNotAvailableError,
-    InvalidTxnState,
     KafkaError,
     MessageSizeTooLargeError,
     ProducerFenced,
@@ -22,7 +18,6 @@ from aiokafka.errors import (
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
-from farshore.agents.transactions import mends, met
 from farshore.streams.transport.stable_offsets import StableOffsetFetch, UnstableCommitError, commits_in
 from farshore.streams.transport.transactional_producer import TransactionalProducer
 
@@ -214,13 +209,6 @@ async def test_an_absent_broker_is_waited_for_and_the_wait_may_be_ended(site: Si
     assert not nobody.has_begun
 
 
-def test_errors_that_a_new_beginning_mends_are_told_from_those_that_stay() -> None:
-    assert mends(ProducerFenced())
-    assert not mends(MessageSizeTooLargeError())
-    assert not mends(KafkaError())
-    assert not mends(AssertionError())
-
-
 async def test_offsets_are_sent_when_the_broker_has_the_records(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,26 +240,6 @@ async def end_of(site: Site, topic: str) -> int:
         return int((await consumer.end_offsets([part]))[part])
     finally:
         await consumer.stop()
-
-
-@pytest.mark.parametrize(
-    ("cause", "mended"),
-    [
-        (AssertionError(), True),
-        (InvalidTxnState(), True),
-        (InvalidStateError(), True),
-        (CoordinatorNotAvailableError(), True),
-        (ClusterAuthorizationFailedError(), False),
-    ],
-)
-def test_what_aiokafka_does_not_expect_costs_a_new_client_and_no_worker(
-    cause: BaseException, mended: bool
-) -> None:
-    """A broker that halted and a line that was cut ended workers so; found by the soak."""
-    error = KafkaError("Unexpected error during batch delivery")
-    error.__cause__ = cause
-    assert mends(error) is mended
-    assert met(error) is cause
 
 
 async def test_a_transaction_fails_with_what_ended_its_client_whenever_that_was(site: Site) -> None:

@@ -24,7 +24,7 @@ async def test_a_drill_cuts_a_running_site_and_proves_that_nothing_was_lost(site
     await site.publish_anomalies(range(40))
     await site.delivered()
     drill = asyncio.create_task(site.run("drill", "--seconds", "8", "--json"))
-    await until(lambda: bridge.metric("farshore_uplink_state") == 0, f"held; log:\n{bridge.log}")
+    await until(lambda: bridge.metric("farshore_uplink_state") == 0, lambda: f"held; log:\n{bridge.log}")
     await site.publish_anomalies(range(40, 100), found_ms=time.time_ns() // 1_000_000)
     done = await drill
     assert done.returncode == 0, done.stderr + bridge.log
@@ -63,7 +63,7 @@ async def test_a_hold_whose_drill_has_died_ends_by_itself(site: Site) -> None:
     word = {"kind": "hold", "site": "north", "id": "a" * 32, "time": now_ms, "seconds": 8}
     async with site.producer() as producer:
         await producer.send_and_wait(site.settings.topic_audit, orjson.dumps(word), key=b"north", partition=0)
-    await until(lambda: "the uplink is held" in bridge.log, f"held; log:\n{bridge.log}")
+    await until(lambda: "the uplink is held" in bridge.log, lambda: f"held; log:\n{bridge.log}")
     await site.publish_anomalies(range(8))
     await site.delivered()
     assert len(stored_in(site.hub)) == 8

@@ -55,7 +55,9 @@ async def test_delivered_anomalies_are_retired_after_their_retention_and_no_othe
     )
     await site.publish_anomalies(range(80))
     held_back = {number for number in range(80) if number % 8 == 3}
-    await until(lambda: bridge.metric("farshore_store_retired_total") >= 70, f"retired; log:\n{bridge.log}")
+    await until(
+        lambda: bridge.metric("farshore_store_retired_total") >= 70, lambda: f"retired; log:\n{bridge.log}"
+    )
     assert set(await live(site, names.anomalies)) == set(await live(site, names.deliveries)) == held_back
     # A new outage: what waits stays, however old it grows.
     await site.hub.fault(FaultKind.REFUSE)
@@ -88,7 +90,9 @@ async def test_what_is_held_back_is_let_go_after_its_own_retention_and_told(
     )
     await site.publish_anomalies(range(80))
     held_back = {number for number in range(80) if number % 8 in (3, 4)}
-    await until(lambda: bridge.metric("farshore_store_retired_total") >= 20, f"let go; log:\n{bridge.log}")
+    await until(
+        lambda: bridge.metric("farshore_store_retired_total") >= 20, lambda: f"let go; log:\n{bridge.log}"
+    )
     # What was delivered has a retention of its own, 30 days here.
     assert set(await live(site, names.anomalies)) == set(range(80)) - held_back
     assert set(await live(site, names.deliveries)) == set(range(80)) - held_back
@@ -151,7 +155,7 @@ async def test_a_quota_drops_the_lowest_severity_first_tells_it_and_the_receipt_
     )
     await until(
         lambda: bridge.metric("farshore_deliveries_total", outcome="dropped-by-quota") > 0,
-        f"dropped; log:\n{bridge.log}",
+        lambda: f"dropped; log:\n{bridge.log}",
     )
     await bridge.stop()
     dropped = {
