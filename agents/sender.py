@@ -50,6 +50,14 @@ class SenderLimits:
     live_fraction: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Leave to make one attempt, which the breaker knows by `attempt`; `leaves` says that its batch does."""
+
+    attempt: int
+    leaves: Callable[[], None]
+
+
 class Sender:
     """Sends through the breaker until there is an outcome. One for a bridge, used by all its lanes."""
 
@@ -104,24 +112,36 @@ class Sender:
     ) -> bool:
         """All of `anomalies` to an outcome; returns only then, or with False once they are another's."""
         sent = 0
-        with self._asking(traffic):
-            while sent < len(anomalies):
-                if not still_ours():
-                    return False
-                sent += await self._send_some(anomalies, sent, lane, outcomes, traffic)
-                await outcomes.flush()
+        while sent < len(anomalies):
+            if not still_ours():
+                return False
+            sent += await self._send_some(anomalies, sent, lane, outcomes, traffic)
+            await outcomes.flush()
         await outcomes.flush()
         return True
 
     @contextmanager
-    def _asking(self, traffic: Traffic) -> Iterator[None]:
+    def _asking(self, traffic: Traffic) -> Iterator[Callable[[], None]]:
+        """Ask for a turn until what is given is called, since the batch leaves, or until the turn is over.
+
+        Who waits for an answer asks for nothing. Else, where answers take long, a few live anomalies that are
+        under way would keep the backlog from a link that has room.
+        """
+        asks = True
+
+        def leaves() -> None:
+            nonlocal asks
+            if asks:
+                asks = False
+                self._share.end(traffic)
+                self._share_moved.set()
+
         self._share.begin(traffic)
         self._share_moved.set()
         try:
-            yield
+            yield leaves
         finally:
-            self._share.end(traffic)
-            self._share_moved.set()
+            leaves()
 
     async def _send_some(
         self, anomalies: Sequence[Anomaly], start: int, lane: int, outcomes: Outcomes, traffic: Traffic
@@ -129,7 +149,7 @@ class Sender:
         """Send as many from `start` as fit one batch; returns how many are settled."""
         limit = min(len(anomalies) - start, self._pace.batch_events_max or len(anomalies))
         while True:
-            async with self._turn(traffic) as attempt:
+            async with self._turn(traffic) as turn:
                 count = 0
                 try:
                     await self._uplink.connect(lane)
@@ -137,46 +157,47 @@ class Sender:
                     count = self._fill(batch, anomalies, start, limit)
                     if count == 0:
                         return self._cut_or_set_aside(anomalies[start], outcomes, _TOO_LARGE)
-                    await self._send(batch, traffic)
+                    await self._send(batch, traffic, turn.leaves)
                 except UplinkBusyError as busy:
                     self._note("busy")
-                    self.breaker.busy(str(busy), attempt)
+                    self.breaker.busy(str(busy), turn.attempt)
                 except UplinkTooLargeError as too_large:
                     self._note("too-large")
                     if count == 1:
                         return self._cut_or_set_aside(anomalies[start], outcomes, str(too_large))
                     if count == 0:
                         # Refused before anything was sent, so of no anomaly's size: another failure.
-                        self.breaker.failed(str(too_large), attempt)
+                        self.breaker.failed(str(too_large), turn.attempt)
                     else:
                         limit = count // 2
                 except UplinkLostError as lost:
                     self._note("lost")
                     if isinstance(lost, UplinkSilentError) and count:
                         self._size.not_carried()
-                    self.breaker.failed(str(lost), attempt)
+                    self.breaker.failed(str(lost), turn.attempt)
                 else:
                     self._note("acknowledged")
-                    self.breaker.succeeded(attempt)
+                    self.breaker.succeeded(turn.attempt)
                     outcomes.acknowledged(anomalies[start : start + count], batch=uuid.uuid4().hex)
                     return count
 
     @asynccontextmanager
-    async def _turn(self, traffic: Traffic) -> AsyncIterator[int]:
+    async def _turn(self, traffic: Traffic) -> AsyncIterator[_Turn]:
         """Wait for leave to make one attempt: of the breaker, the caps, the share, and of those under way."""
-        while True:
-            await self._wait()
-            while not self._share.may(traffic):
-                self._share_moved.clear()
-                await self._share_moved.wait()
-            side_by_side = self.breaker.ready
-            async with self._slots if side_by_side else self._probing:
-                if self.breaker.ready is not side_by_side or self._wait_seconds() > 0:
-                    continue  # the link has become another one meanwhile
-                if self._pace.wait_seconds() > 0 or not self._share.may(traffic):
-                    continue  # others had their turn meanwhile
-                yield self.breaker.attempting()
-                return
+        with self._asking(traffic) as leaves:
+            while True:
+                await self._wait()
+                while not self._share.may(traffic):
+                    self._share_moved.clear()
+                    await self._share_moved.wait()
+                side_by_side = self.breaker.ready
+                async with self._slots if side_by_side else self._probing:
+                    if self.breaker.ready is not side_by_side or self._wait_seconds() > 0:
+                        continue  # the link has become another one meanwhile
+                    if self._pace.wait_seconds() > 0 or not self._share.may(traffic):
+                        continue  # others had their turn meanwhile
+                    yield _Turn(self.breaker.attempting(), leaves)
+                    return
 
     def _wait_seconds(self) -> float:
         return max(self.breaker.wait_seconds(), self.hold.wait_seconds())
@@ -217,10 +238,10 @@ class Sender:
             some = some[: len(some) // 2]
         return int(batch.append(self._encoder.encode(some[0].key, some[0].body)))
 
-    async def _send(self, batch: HubBatch, traffic: Traffic) -> None:
+    async def _send(self, batch: HubBatch, traffic: Traffic, leaves: Callable[[], None]) -> None:
         self._pace.charge(len(batch), batch.size_bytes)
         self._share.charge(traffic, batch.size_bytes)
-        self._share_moved.set()
+        leaves()
         began = time.monotonic()
         await self._uplink.send(batch)
         seconds = time.monotonic() - began

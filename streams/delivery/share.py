@@ -35,7 +35,7 @@ class Share:
         self._other_at_end = dict.fromkeys(Traffic, 0.0)
 
     def begin(self, kind: Traffic) -> None:
-        """One more has something of this kind to send."""
+        """One more has a batch of this kind that waits for its turn."""
         if self._asking[kind] == 0:
             # What was not asked for is gone: as far as the other kind has got meanwhile, but not beyond it.
             mine, others = self._virtual[kind], self._virtual[_other(kind)]
@@ -43,7 +43,7 @@ class Share:
         self._asking[kind] += 1
 
     def end(self, kind: Traffic) -> None:
-        """It has sent all of it, or gives up."""
+        """It leaves now, after its charge, or is given up. Who waits for an answer does not ask."""
         self._asking[kind] -= 1
         self._other_at_end[kind] = self._virtual[_other(kind)]
 

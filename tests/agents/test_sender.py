@@ -16,7 +16,7 @@ from farshore.agents.hub_access import connection_string_access
 from farshore.agents.hub_event import EventEncoder
 from farshore.agents.leaving import leaving_of
 from farshore.agents.sender import Sender, SenderLimits
-from farshore.agents.uplink import EventHubUplink, UplinkLimits
+from farshore.agents.uplink import EventHubUplink, HubBatch, UplinkLimits
 from farshore.agents.uplink_errors import UplinkTooLargeError
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
 from farshore.schemas.records import Outcome
@@ -29,6 +29,7 @@ from ..site import anomaly_record, stored_in
 from ..site_hub import read_hub
 
 LANE = 1
+NO_HUB = "Endpoint=sb://127.0.0.1;SharedAccessKeyName=k;SharedAccessKey=a2V5;EntityPath=anomalies"
 
 
 def sender_to(hub: EventHubsStandIn, **more: Any) -> tuple[Sender, EventHubUplink]:
@@ -312,6 +313,60 @@ async def test_a_backlog_has_the_whole_link_while_nothing_live_comes(hub: EventH
     await asyncio.wait_for(sender.deliver(LANE, [leaving(n) for n in numbers], outcomes), 20)
     await uplink.close()
     assert at_hub(hub) == list(numbers)
+
+
+class SlowAnswers(EventHubUplink):
+    """A link of any width on which each answer takes a tenth of a second, whatever else is under way."""
+
+    def __init__(self) -> None:
+        super().__init__(connection_string_access(NO_HUB), UplinkLimits())
+
+    async def connect(self, lane: int) -> None:
+        """It is there."""
+
+    def new_batch(self, lane: int, bytes_max: int | None = None) -> HubBatch:
+        """One of 128 kB at most."""
+        no_link: Any = None
+        return HubBatch(no_link, str(lane), 131_072, 131_072, 0)
+
+    async def send(self, batch: HubBatch) -> None:
+        """Takes everything."""
+        await asyncio.sleep(0.1)
+
+
+async def drained_beside_trickles(live_fraction: float | None) -> tuple[int, int]:
+    """Anomalies of 20 kB of a backlog, and live ones of 1 kB beside it, that leave in 1.5 s.
+
+    Of each of 16 partitions three live ones come every 0.5 s, none of them at the same time.
+    """
+    limits = SenderLimits(batches_max=8, live_fraction=live_fraction)
+    sender = Sender(SlowAnswers(), EventEncoder("/farshore/north"), limits)
+    ends_at = time.monotonic() + 1.5
+    settled = dict.fromkeys(Traffic, 0)
+
+    async def lane(number: int, kind: Traffic) -> None:
+        def count(_offset: int, _key: bytes) -> None:
+            settled[kind] += 1
+
+        count_and_size = {Traffic.BACKLOG: (100, 20_000), Traffic.LIVE: (3, 1_000)}[kind]
+        if kind is Traffic.LIVE:
+            await asyncio.sleep(0.5 * number / 16)
+        while time.monotonic() < ends_at:
+            some = [Anomaly(b"%032x" % n, n, b"x" * count_and_size[1]) for n in range(count_and_size[0])]
+            await sender.deliver(number, some, Outcomes(count), lambda: time.monotonic() < ends_at, kind)
+            if kind is Traffic.LIVE:
+                await asyncio.sleep(0.4)
+
+    await asyncio.gather(*(lane(number, kind) for number in range(16) for kind in Traffic))
+    return settled[Traffic.BACKLOG], settled[Traffic.LIVE]
+
+
+async def test_live_ones_that_wait_for_their_answer_keep_no_backlog_from_a_link_that_has_room() -> None:
+    without, live_without = await drained_beside_trickles(None)
+    for fraction in (0.2, 0.5):
+        drained, live = await drained_beside_trickles(fraction)
+        assert drained > without / 2, f"of {without} only {drained} with a fraction of {fraction}"
+        assert live > live_without / 2
 
 
 async def test_packs_hold_as_many_as_fit_and_lose_none_of_them() -> None:
