@@ -253,7 +253,7 @@ class Sender:
         """Make it smaller, to be tried again (0), or settle it (1)."""
         smaller = cut_down(anomaly.body)
         if smaller is None:
-            outcomes.add(anomaly.key, anomaly.offset, Outcome.SET_ASIDE, None, reason)
+            outcomes.add(anomaly.key, anomaly.offset, Outcome.SET_ASIDE, None, reason, resent=anomaly.resent)
             return 1
         anomaly.body, anomaly.cut = smaller
         return 0

@@ -5,8 +5,8 @@ One look every `store_interval_seconds`, in order:
   2. deliveries older than their retention: a tombstone for the anomaly, then one for its delivery record
   3. at the high-water mark the quota's policy
 Guarantees: only what is acknowledged by the service, or was dropped by the quota, is retired, and what is
-held back if that has a retention; what waits or is set aside never is. A look reads what has grown old since
-the last one (`store_retirement.py`).
+held back if that has a retention; what waits, also once more, or is set aside never is. A look reads what has
+grown old since the last one (`store_retirement.py`).
 A look that fails is told once and made again; it never ends the bridge. Of several bridges each looks after
 its own partitions.
 """
@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -122,7 +122,7 @@ class StoreKeeper:
         async with connect_admin(settings.kafka_bootstrap) as admin:
             store_bytes = await self._measure(admin)
             owned = self._owned()
-            await self._retire(owned)
+            await self._retire(owned, await self._committed(admin))
             await self._keep_quota(admin, owned, store_bytes)
         metrics.STORE_KEPT_TIMESTAMP.set(self._wall_clock())
 
@@ -139,12 +139,17 @@ class StoreKeeper:
         )
         return store_bytes
 
-    async def _retire(self, owned: frozenset[int]) -> None:
+    async def _committed(self, admin: AIOKafkaAdminClient) -> dict[int, int | None]:
+        parts = (await partitions_by_topic(admin, {self._names.anomalies})).get(self._names.anomalies, [])
+        committed = await committed_offsets(admin, self._settings.bridge_group, parts)
+        return {part.partition: offset for part, offset in committed.items()}
+
+    async def _retire(self, owned: frozenset[int], committed: Mapping[int, int | None]) -> None:
         """What was delivered has one retention, what is held back another, if any; each has its own place."""
         group = self._settings.bridge_group + KEEPER_GROUP_SUFFIX
         for suffix, retirement in self._retirements.items():
             async with open_reader(self._settings.kafka_bootstrap, group + suffix) as reader:
-                await retirement.look(reader, owned)
+                await retirement.look(reader, owned, committed)
 
     async def _keep_quota(self, admin: AIOKafkaAdminClient, owned: frozenset[int], store_bytes: int) -> None:
         settings = self._settings
@@ -162,12 +167,11 @@ class StoreKeeper:
             return
         if self._clock() - self._dropped_at < settings.store_settle_seconds:
             return
-        parts = (await partitions_by_topic(admin, {self._names.anomalies})).get(self._names.anomalies, [])
-        committed = await committed_offsets(admin, settings.bridge_group, parts)
-        mine = {part.partition: offset or 0 for part, offset in committed.items() if part.partition in owned}
+        committed = await self._committed(admin)
+        mine = {partition: offset or 0 for partition, offset in committed.items() if partition in owned}
         if mine:
             async with open_reader(settings.kafka_bootstrap) as reader:
-                await self.quota.drop(reader, mine, math.ceil(wanted * len(mine) / len(parts)))
+                await self.quota.drop(reader, mine, math.ceil(wanted * len(mine) / len(committed)))
         self._dropped_at = self._clock()
 
     def _note_mark(self, store_bytes: int, *, above: bool) -> None:

@@ -1,14 +1,17 @@
 """Retires what is settled and has been kept long enough: tombstones for the anomaly and its delivery record.
 
 Follows `deliveries`, which is written in the order of time, from a place kept by commits, and stops at the
-first record that is younger than the retention. Guarantees: only outcomes that are asked for are retired; a
-crash repeats tombstones and no more; at most RETIRED_TOGETHER_MAX keys and one fetch are held. What was never
-delivered is told on `audit` before it goes, since nothing else would know of it; a crash may tell it twice.
+first record that is younger than the retention. Guarantees: only outcomes that are asked for are retired, and
+none that another has followed or is going to: what was sent again on request, and waits for the line or has
+its new outcome, stays (`store_resent.py`); a crash repeats tombstones and no more; at most
+RETIRED_TOGETHER_MAX keys and one fetch are held. What was never delivered is told on `audit` before it goes,
+since nothing else would know of it; a crash may tell it twice. Not guaranteed: that what is sent again in the
+very moment between a look and its tombstones stays.
 """
 
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import takewhile
 from typing import Final
 
@@ -21,6 +24,7 @@ from . import metrics
 from .departures import AUDIT_PARTITION
 from .outbox import Outbox
 from .settings import Settings
+from .store_resent import ResentMarks
 from .store_selection import decoded
 from .topic_reader import TopicReader
 
@@ -48,17 +52,22 @@ class Retirement:
         self._outcomes = frozenset(outcome.value for outcome in outcomes)
         self._days = days
         self._wall_clock = wall_clock
+        self._wait_again = ResentMarks(self._names.anomalies)
+        self._settled_again = ResentMarks(self._names.deliveries)
 
-    async def look(self, reader: TopicReader, owned: frozenset[int]) -> None:
-        """Retire what has become old since the last look."""
+    async def look(
+        self, reader: TopicReader, owned: frozenset[int], committed: Mapping[int, int | None]
+    ) -> None:
+        """Retire what has become old since the last look; `committed` is the bridge's, read beforehand."""
         for partition, (start, end) in sorted((await reader.bounds(self._names.deliveries)).items()):
             if partition in owned:
                 place = max(start, await reader.place(self._names.deliveries, partition) or 0)
-                while await self._some(reader, partition, place, end):
+                while await self._some(reader, partition, (place, end), committed.get(partition) or 0):
                     place = await reader.place(self._names.deliveries, partition) or end
 
-    async def _some(self, reader: TopicReader, partition: int, start: int, end: int) -> bool:
-        """Retire a bounded number from `start` on; whether there may be more."""
+    async def _some(self, reader: TopicReader, partition: int, span: tuple[int, int], committed: int) -> bool:
+        """Retire a bounded number from the start of `span` on; whether there may be more."""
+        start, end = span
         old_ms = (self._wall_clock() - self._days * _DAY_SECONDS) * 1000
         found: dict[bytes, int] = {}
         place, more = start, False
@@ -73,6 +82,10 @@ class Retirement:
                 break
         else:
             more = False
+        if found:
+            # In this order: what the commit has passed meanwhile has its outcome in the second.
+            await self._wait_again.forget_marked(reader, partition, committed, found)
+            await self._settled_again.forget_marked(reader, partition, place, found)
         await self._retire(partition, found)
         if place > start:
             await reader.keep_place(self._names.deliveries, partition, place)
@@ -83,6 +96,8 @@ class Retirement:
             delivery = decoded(record.value)
             if delivery is not None and delivery.get("outcome") in self._outcomes:
                 found[record.key] = int(record.timestamp)
+            else:
+                found.pop(record.key, None)
 
     async def _retire(self, partition: int, found: dict[bytes, int]) -> None:
         if not found:

@@ -93,7 +93,7 @@ class DeliveryRecord(TypedDict):
     """A value in `deliveries`, keyed by the anomaly id: `batch` is the id of the batch that carried it.
 
     `offset` is where the anomaly stood, in the same partition of `anomalies`; null where nobody knew.
-    `digest` is BLAKE2b-128 of the body that left, `resent` the request by which it left again; else null.
+    `digest` is BLAKE2b-128 of the body that left, `resent` the request that it answers; else null.
     """
 
     id: str

@@ -19,6 +19,7 @@ from farshore.agents.sender import Sender, SenderLimits
 from farshore.agents.uplink import EventHubUplink, HubBatch, UplinkLimits
 from farshore.agents.uplink_errors import UplinkTooLargeError
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
+from farshore.schemas.policy import parse_policy
 from farshore.schemas.records import Outcome
 from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN, BackoffLimits
 from farshore.streams.delivery.policy import Policy
@@ -89,6 +90,23 @@ def test_tombstones_damaged_records_and_repeats_never_reach_the_link() -> None:
     assert details(outcomes)[b"damaged"]["outcome"] == "set-aside"
     assert details(outcomes)[b"damaged"]["offset"] == 2
     assert "lacks id" in details(outcomes)[b"damaged"]["detail"]
+
+
+async def test_every_outcome_of_what_was_sent_again_says_so(hub: EventHubsStandIn) -> None:
+    """Retirement knows by it that an older outcome is not the last one."""
+    request = "f" * 32
+    records = [record(number, resent=request) for number in range(2)]
+    records.append(record(2, resent=request, time="noon"))
+    outcomes = Outcomes()
+    fields = {"id": "leave", "time": "leave"}
+    held = Policy(parse_policy({"version": 1, "fields": fields, "never": {"devices": ["pump-1"]}}))
+    (found,) = leaving_of(batch_of(records), NothingSettled(), outcomes, held)
+    _, found.body = record(0, model="m" * 2_000_000 + "@1")
+    sender, uplink = sender_to(hub)
+    await sender.deliver(LANE, [found], outcomes)
+    await uplink.close()
+    assert outcomes.counts == {Outcome.HELD_BACK: 1, Outcome.SET_ASIDE: 2}
+    assert {value["resent"] for value in details(outcomes).values()} == {request}
 
 
 async def test_what_was_sent_together_has_one_batch_and_each_its_place(hub: EventHubsStandIn) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,22 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
+from farshore.agents.outbox import Outbox
 from farshore.agents.store_receipt import count_store
+from farshore.agents.store_retirement import Retirement
 from farshore.agents.store_selection import StoreSelection
 from farshore.agents.topic_reader import open_reader
 from farshore.local.eventhubs import FaultKind
 from farshore.schemas.manifest import load_schema
+from farshore.schemas.records import Outcome
+from farshore.streams.scoring.pipeline import Columns
 
 from ..site import Site, anomaly_record, stored_in, until, values_of
 
 pytestmark = pytest.mark.broker
 
 SECOND_IN_DAYS = 1 / 86_400
+REQUEST = "f" * 32
 
 
 async def publish(site: Site, records: list[dict[str, Any]]) -> None:
@@ -30,6 +37,29 @@ async def publish(site: Site, records: list[dict[str, Any]]) -> None:
                 orjson.dumps(record),
                 key=record["id"].encode(),
                 partition=int(record["id"], 16) % 4,
+            )
+        await producer.flush()
+
+
+async def settle(site: Site, outcomes: list[tuple[int, int, str]]) -> None:
+    """An outcome for each number and place; what is acknowledged was sent again on request."""
+    async with site.producer(enable_idempotence=True) as producer:
+        for number, place, outcome in outcomes:
+            value = {
+                "id": f"{number:032x}",
+                "outcome": outcome,
+                "batch": None,
+                "time": 0,
+                "detail": None,
+                "offset": place,
+                "digest": None,
+                "resent": REQUEST if outcome == "acknowledged" else None,
+            }
+            await producer.send(
+                site.settings.topic_deliveries,
+                orjson.dumps(value),
+                key=value["id"].encode(),
+                partition=number % 4,
             )
         await producer.flush()
 
@@ -106,6 +136,71 @@ async def test_what_is_held_back_is_let_go_after_its_own_retention_and_told(
     assert {value["partition"] for value in told} == {number % 4 for number in held_back}
     assert bridge.lines("ERROR") == []
     await bridge.stop()
+
+
+async def test_what_is_sent_again_is_not_let_go_by_its_older_outcome_and_arrives(site: Site) -> None:
+    """Held back, sent again in an outage, and too old by then: it was gone before the line was back."""
+    hub, names = site.hub, site.settings.topics
+    assert hub is not None
+    await hub.fault(FaultKind.REFUSE)
+    held, waits_again, settled_again = range(32), range(16, 24), range(24, 32)
+    again = [*waits_again, *settled_again]
+    # As they come to stand there: each partition has 8 anomalies and then those that are sent again.
+    await publish(site, [anomaly_record(number) for number in held])
+    await publish(site, [anomaly_record(number) | {"resent": REQUEST} for number in again])
+    await settle(site, [(number, number // 4, "held-back") for number in held])
+    await settle(site, [(number, 8 + (number - 16) // 4, "acknowledged") for number in settled_again])
+    bridge = await site.start(
+        "bridge", store_held_retention_days=str(SECOND_IN_DAYS), store_interval_seconds="0.5"
+    )
+    await until(lambda: bridge.metric("farshore_store_retired_total") >= 16, f"let go; log:\n{bridge.log}")
+    looked_at = bridge.metric("farshore_store_kept_timestamp_seconds")
+    await until(
+        lambda: bridge.metric("farshore_store_kept_timestamp_seconds") > looked_at + 1, "looked again"
+    )
+    assert set(await live(site, names.anomalies)) == set(await live(site, names.deliveries)) == set(again)
+    told = [value for value in values_of(await site.records(names.audit)) if value["kind"] == "retired"]
+    assert sum(value["count"] for value in told) == 16
+    await hub.clear()
+    await site.delivered()
+    arrived = [int(orjson.loads(body)["id"], 16) for _, body in stored_in(hub)]
+    assert sorted(arrived) == list(waits_again)
+    outcomes = {value["outcome"] for value in (await live(site, names.deliveries)).values()}
+    assert outcomes == {"acknowledged"}
+    assert set(await live(site, names.anomalies)) == set(again)
+    await bridge.stop()
+
+
+class Retired(Outbox):
+    """Keeps the numbers of tombstones by topic."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, list[int]] = {}
+
+    async def put_all(self, parcels: Sequence[tuple[str, int, Columns]]) -> None:
+        """Note them."""
+        for topic, _, columns in parcels:
+            gone = [key for key, value in zip(columns.keys, columns.values, strict=True) if value is None]
+            self.numbers.setdefault(topic, []).extend(int(key or b"", 16) for key in gone)
+
+
+async def test_a_new_outcome_has_its_whole_retention_however_old_the_one_before_it_is(site: Site) -> None:
+    """The older outcome, until the log is cleaned of it, retired what had been sent again since."""
+    names, numbers = site.settings.topics, range(0, 16, 4)
+    await settle(site, [(number, number // 4, "held-back") for number in numbers])
+    await asyncio.sleep(0.05)
+    now = max(record.timestamp for record in await site.records(names.deliveries)) + 1
+    await settle(site, [(number, 4 + number // 4, "acknowledged") for number in numbers[2:]])
+    retired = Retired()
+    outcomes = (Outcome.HELD_BACK, Outcome.ACKNOWLEDGED)
+    keeper = Retirement(site.settings, retired, outcomes, 0.0, wall_clock=lambda: now / 1_000)
+    async with open_reader(site.bootstrap, "some-keeper") as reader:
+        await keeper.look(reader, frozenset({0}), {0: 6})
+        for topic in (names.anomalies, names.deliveries):
+            assert retired.numbers[topic] == list(numbers[:2])
+        now += 60_000
+        await keeper.look(reader, frozenset({0}), {0: 6})
+    assert retired.numbers[names.anomalies] == list(numbers)
 
 
 async def test_a_reader_that_is_closed_at_once_cancels_nobody(site: Site) -> None:
