@@ -10,6 +10,10 @@ from ..streams.transport.batch import PartitionBatch
 __all__ = ["Backlog", "batch_of_records"]
 
 
+async def _no_mark(_partition: int) -> int | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """`know` makes sure that what is settled of a partition is known, given the first record above its
@@ -21,7 +25,7 @@ class Backlog:
     assigned: Callable[[], Collection[int]]
     know: Callable[[int, int, int], Awaitable[None]]
     deliver: Callable[[PartitionBatch], Awaitable[bool]]
-    mark_of: Callable[[int], int | None] = lambda _partition: None
+    mark_of: Callable[[int], Awaitable[int | None]] = _no_mark
 
 
 def batch_of_records(topic: str, partition: int, records: Sequence[ConsumerRecord]) -> PartitionBatch:

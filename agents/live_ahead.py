@@ -7,7 +7,8 @@ lane arrives at the mark, the reader stops, and the lane goes on as ever, past w
 When the link goes away the reader stops too: what it has not sent then has waited, and is backlog at the next
 mark.
 
-Guarantees: a record is either the lane's or the reader's, never both's; within a device the backlog leaves in
+Guarantees: a record is either the lane's or the reader's, never both's, since who asks for a mark that is
+being looked up waits for it; within a device the backlog leaves in
 order and the live ones do; nothing is committed here, what is settled stands in `deliveries` and in
 `settled_ids.py`. Not guaranteed: order between a device's live ones and its backlog, which they overtake.
 Memory: one fetch a partition. Where nothing waits this costs one question to the broker each LOOK_SECONDS.
@@ -17,7 +18,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -54,10 +55,14 @@ class _AtWork:
 
 @dataclass(slots=True)
 class _Reading:
-    """A partition's live reader: from `mark` on, for as long as `generation` lasts."""
+    """A partition's live reader: from `mark` on, for as long as `generation` lasts.
 
-    mark: int
+    `marked` is set once the mark is known; if there is none then, it has come to nothing.
+    """
+
     generation: int
+    mark: int | None = None
+    marked: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     stopping: bool = False
     idle_looks: int = 0
@@ -87,10 +92,16 @@ class LiveAhead:
         finally:
             self._at_work.pop(part, None)
 
-    def mark_of(self, partition: int) -> int | None:
-        """Where the live reader's part of a partition begins; None without one."""
+    async def mark_of(self, partition: int) -> int | None:
+        """Where the live reader's part of a partition begins; None without one.
+
+        Then the mark of one that begins later lies at the end that was asked for before this, or above.
+        """
         reading = self._readings.get(partition)
-        return None if reading is None else reading.mark
+        if reading is None:
+            return None
+        await reading.marked.wait()
+        return reading.mark
 
     async def run(self) -> None:
         """Look after the readers until cancelled; what went wrong in one of them is raised."""
@@ -130,18 +141,29 @@ class LiveAhead:
     async def _begin_if_behind(self, reader: PartitionReader, part: int, work: _AtWork) -> None:
         if await reader.offset_at(self._topic, part, work.time_ms + BEHIND_MS) is None:
             return
-        _, end = await reader.bounds(self._topic, part)
         now = self._at_work.get(part)
-        # While the broker was asked the lane may have gone on, even past this end.
-        if now is None or now.next_offset > end or now.generation != work.generation:
+        # While the broker was asked the lane may have come to its end.
+        if now is None or now.generation != work.generation or part in self._readings:
             return
-        reading = self._readings[part] = _Reading(end, work.generation)
-        reading.task = asyncio.create_task(self._read(part, reading), name=f"live {part}")
-        log.debug("partition %d is behind; what comes from offset %d on is live", part, end)
+        # Known before its mark is: who goes on meanwhile waits, or it would go on past it.
+        reading = self._readings[part] = _Reading(work.generation)
+        try:
+            _, end = await reader.bounds(self._topic, part)
+            if work.generation == self._backlog.generation():
+                reading.mark = end
+                reading.task = asyncio.create_task(self._read(part, reading, end), name=f"live {part}")
+                log.debug("partition %d is behind; what comes from offset %d on is live", part, end)
+        finally:
+            if reading.mark is None:
+                del self._readings[part]
+            reading.marked.set()
 
     async def _make_way(self, batch: PartitionBatch) -> None:
         reading = self._readings.get(batch.partition)
         if reading is None:
+            return
+        await reading.marked.wait()
+        if reading.mark is None:
             return
         if batch.next_offset <= reading.mark and reading.generation == self._backlog.generation():
             return
@@ -157,9 +179,9 @@ class LiveAhead:
             if reading.task is None or not reading.task.done()
         }
 
-    async def _read(self, part: int, reading: _Reading) -> None:
+    async def _read(self, part: int, reading: _Reading, mark: int) -> None:
         """Send what comes above the mark until told to stop."""
-        position, wait_seconds = reading.mark, TIP_SECONDS
+        position, wait_seconds = mark, TIP_SECONDS
         while self._goes_on(reading):
             try:
                 async with open_partition_reader(self._bootstrap) as reader:

@@ -103,7 +103,8 @@ class SevereFirst:
 
     async def _end_of(self, reader: PartitionReader, part: int) -> int:
         _, end = await reader.bounds(self._topic, part)
-        mark = self._backlog.mark_of(part)
+        # In this order: a mark that is set later lies at this end or above it.
+        mark = await self._backlog.mark_of(part)
         return end if mark is None else min(end, mark)
 
     async def _find_starts(self, reader: PartitionReader) -> None:
