@@ -180,8 +180,12 @@ class Site:
         readings: int = 4,
         severity: Callable[[int], str] = lambda _number: "high",
         found_ms: int | None = None,
+        stamp_ms: int | None = None,
     ) -> None:
-        """Anomalies straight into the store, as a scorer writes them; number n has id n and offset n."""
+        """Anomalies straight into the store, as a scorer writes them; number n has id n and offset n.
+
+        `stamp_ms` is their time in the log, where the topic takes that of its producers.
+        """
         topic, partitions = self.settings.topic_anomalies, self.settings.topic_partitions
         async with self.producer(enable_idempotence=True) as producer:
             sent = []
@@ -190,7 +194,11 @@ class Site:
                 anomaly["source"]["topic"] = self.settings.topic_events
                 anomaly["detected_at"] = found_ms or anomaly["detected_at"]
                 value, key = orjson.dumps(anomaly), anomaly["id"].encode()
-                sent.append(await producer.send(topic, value, key=key, partition=number % partitions))
+                sent.append(
+                    await producer.send(
+                        topic, value, key=key, partition=number % partitions, timestamp_ms=stamp_ms
+                    )
+                )
             await asyncio.gather(*sent)
 
     async def delivered(self, seconds_max: float = WAIT_SECONDS_MAX) -> None:
