@@ -178,16 +178,15 @@ class BatchConsumer(AIOKafkaConsumer):
         except TimeoutError:
             pass
 
-    async def _await_settled(self, seconds_max: float) -> bool:
-        """Whether nothing is in hand any more, before the time is over."""
+    async def _await_settled(self, seconds_max: float) -> None:
+        """Until nothing is in hand any more, or the time is over."""
         try:
             async with asyncio.timeout(seconds_max):
                 while self.ledger.in_hand:
                     self._room.clear()
                     await self._room.wait()
         except TimeoutError:
-            return False
-        return True
+            pass
 
     def _to_message(self, tp: TP, batch: PartitionBatch) -> BatchMessage:
         message = BatchMessage(
