@@ -147,7 +147,9 @@ def _settled(event: faust.Event, result: BatchResult) -> None:
     ):
         if count:
             counter.inc(count)
-    for reason, count in Counter(rejection.reason for rejection in result.rejections).items():
-        metrics.EVENTS.labels(reason.value).inc(count)
-    for severity, count in Counter(result.severities).items():
-        metrics.ANOMALIES.labels(severity).inc(count)
+    if result.rejections:
+        for reason, count in Counter(rejection.reason for rejection in result.rejections).items():
+            metrics.EVENTS.labels(reason.value).inc(count)
+    if result.severities:
+        for severity, count in Counter(result.severities).items():
+            metrics.ANOMALIES.labels(severity).inc(count)

@@ -7,6 +7,7 @@ is settled by then is committed, the rest is read again by the next start.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -28,7 +29,7 @@ from .logs import set_up_logging
 from .settings import Settings
 from .watch import Watch
 
-__all__ = ["prepare_site", "run_worker"]
+__all__ = ["keep_what_is_loaded", "prepare_site", "run_worker"]
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,16 @@ async def prepare_site(settings: Settings, *, anomaly_bytes_max: int = 0) -> Non
                 said = True
         await asyncio.sleep(wait_seconds)
         wait_seconds = min(wait_seconds * 2, BROKER_RETRY_SECONDS_MAX)
+
+
+def keep_what_is_loaded() -> None:
+    """Take everything there is now out of garbage collection; for a process that has just started.
+
+    Modules and models stay as long as the process. A full collection, which comes once in a while, would walk
+    through them again and hold up every event for some 50 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def run_worker(settings: Settings, make: Callable[[], WorkerApp], *, anomaly_bytes_max: int = 0) -> int:
@@ -109,6 +120,7 @@ async def _run(settings: Settings, make: Callable[[], WorkerApp], anomaly_bytes_
     try:
         if not await _until(stop, app.start(), app.ended) or app.ended.is_set():
             return 0 if app.fatal is None else 1
+        keep_what_is_loaded()
         health.passed(Step.GROUP)
         log.info("site %s is working as a member of group %s", settings.site, app.conf.id)
         await _first(stop, app.ended)

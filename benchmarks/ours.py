@@ -16,6 +16,7 @@ from farshore.agents.faust_app import WorkerApp
 from farshore.agents.logs import set_up_logging
 from farshore.agents.scorer import make_scorer
 from farshore.agents.settings import Settings, load_settings
+from farshore.agents.worker import keep_what_is_loaded
 from farshore.streams.packages.loader import ModelPackage, load_package
 
 LOOK_SECONDS = 0.005
@@ -53,6 +54,7 @@ async def run_to(events: int, settings: Settings, package: ModelPackage) -> None
         await ensure_topics(admin, site_topics(settings))
     app: WorkerApp = make_scorer(settings, package)
     await app.start()
+    keep_what_is_loaded()
     while not app.ended.is_set() and settled() < events:
         if app.consumer.ledger.rows_outstanding or settled():
             clock.start()

@@ -5,8 +5,7 @@ RuntimeError where asyncio drops it. aiokafka expects an OSError alone (its issu
 wrong moment ended fetching, or a poll, and with it the worker.
 """
 
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from typing import Any
 
 import aiokafka.conn
@@ -23,24 +22,24 @@ class MendedConnection(AIOKafkaConnection):
         self, request: Any, expect_response: bool = True
     ) -> Awaitable[Any]:  # aiokafka's own request types
         """As aiokafka's."""
-        with self._refusals_told():
+        try:
             answer: Awaitable[Any] = super().send(request, expect_response)
+        except RuntimeError as error:
+            raise self._told(error) from None
         return answer
 
     def _send_sasl_token(self, payload: bytes, expect_response: bool = True) -> Awaitable[Any]:
-        with self._refusals_told():
+        try:
             answer: Awaitable[Any] = super()._send_sasl_token(payload, expect_response)
+        except RuntimeError as error:
+            raise self._told(error) from None
         return answer
 
-    @contextmanager
-    def _refusals_told(self) -> Iterator[None]:
-        try:
-            yield
-        except KafkaError:  # itself a RuntimeError
-            raise
-        except RuntimeError as error:
-            self.close(reason=CloseReason.CONNECTION_BROKEN)
-            raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from None
+    def _told(self, error: RuntimeError) -> KafkaError:
+        if isinstance(error, KafkaError):  # itself a RuntimeError
+            return error
+        self.close(reason=CloseReason.CONNECTION_BROKEN)
+        return KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}")
 
 
 def mend_connections() -> None:

@@ -52,15 +52,6 @@ Nothing is lost by that: results travel one batch at a time, and what came meanw
 _PACE_SECONDS_MAX: Final = 0.01
 
 
-async def _let_fetch() -> None:
-    """Let aiokafka ask for what comes next before the agents have the loop, for as long as a batch takes.
-
-    Its task hears of the room, wakes, and starts another one that sends: three turns of the loop.
-    """
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-
 class BatchConsumer(AIOKafkaConsumer):
     """One worker's consumer. It lives in the app's loop; `BatchConsumerThread` does the reading."""
 
@@ -107,8 +98,6 @@ class BatchConsumer(AIOKafkaConsumer):
             # Of a worker that has records in hand, only what becomes of those is progress.
             self._app_of_batches.note_progress()
         waiting = list(poll.batches.items())
-        if waiting:
-            await _let_fetch()
         self._polled_rows = sum(map(len, poll.batches.values()))
         if self._may_hand_out(epoch):
             for tp, position in poll.positions.items():

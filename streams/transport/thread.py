@@ -33,7 +33,7 @@ from mode.utils.futures import maybe_async
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
 from .continuity import Continuity
-from .record_reader import take_batches
+from .record_reader import take_batches, wake_reader_at_once
 from .stable_offsets import await_stable_commits
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ log = logging.getLogger(__name__)
 _FETCH_WAIT_MS: Final = 500
 _CLOSE_SECONDS_MAX: Final = 2.0
 _START_RETRY_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What one poll brought, and where reading stands in the partitions that brought nothing."""
+    """What one poll brought, and, now and then, where reading stands in partitions that brought nothing."""
 
     batches: Mapping[TP, PartitionBatch]
     positions: Mapping[TP, int]
@@ -67,6 +68,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         super().__init__(*args, thread_loop=asyncio.get_running_loop(), **kwargs)
         self._commit_refused: str | None = None
         self._continuity: Continuity | None = None
+        self._look_again_at = 0.0
 
     # -- a service like any other, where Faust has a thread
 
@@ -119,6 +121,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 watch = cast("BatchConsumer", self.consumer).reading_watch
                 rewind = cast(BatchApp, self.app).transport_settings.rewind_offsets
                 self._continuity = Continuity(self._ensure_consumer(), watch, rewind_offsets=rewind)
+                wake_reader_at_once(self._ensure_consumer()._fetcher)
                 return
 
     async def on_thread_stop(self) -> None:
@@ -156,15 +159,11 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             **credentials_to_aiokafka_auth(settings.broker_credentials, settings.ssl_context),
         )
 
-    async def _fetch_records(
-        self,
-        consumer: AIOKafkaConsumer,
-        active_partitions: set[TP] | None,
-        timeout: float | None = None,
-        max_records: int | None = None,
-    ) -> Poll:
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Poll:
+        """One poll of whatever is assigned, in this loop; Faust's own would hand it to a thread."""
         if not self.consumer.flow_active:
             return Poll({}, {})
+        consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
@@ -173,25 +172,39 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             try:
                 taken = await take_batches(
                     fetcher,
-                    timeout_seconds=timeout or 0.0,
-                    rows_max=max_records or limits.poll_rows_max,
+                    timeout_seconds=timeout,
+                    rows_max=limits.poll_rows_max,
                     bytes_max=limits.poll_bytes_max,
                 )
             except OffsetOutOfRangeError as error:
                 self._await_positions(consumer, error.args[0])
                 return Poll({}, {})
         batches = {TP(*tp): self._marked(batch) for tp, batch in taken.items()}
-        positions = {TP(*tp): self._position(consumer, tp) for tp in consumer.assignment() if tp not in taken}
         continuity = self._ensure_continuity()
-        silent = {
-            tp: position
-            for tp, position in positions.items()
-            if position is not None and position >= continuity.live_from(tp)
-        }
+        silent = self._silent_positions(consumer, taken)
         continuity.reach(
             silent | {tp: max(batch.next_offset, batch.live_from) for tp, batch in batches.items()}
         )
         return Poll(batches, silent)
+
+    def _silent_positions(
+        self, consumer: AIOKafkaConsumer, taken: Collection[TopicPartition]
+    ) -> dict[TP, int]:
+        """Where reading stands in partitions that brought nothing; looked at now and then, for all of them.
+
+        They move past control records and gaps alone, and a look takes longer the more partitions there are.
+        """
+        now = monotonic()
+        if now < self._look_again_at:
+            return {}
+        self._look_again_at = now + _LOOK_SECONDS
+        continuity = self._ensure_continuity()
+        silent = {}
+        for tp in consumer.assignment():
+            position = None if tp in taken else self._position(consumer, tp)
+            if position is not None and position >= continuity.live_from(tp):
+                silent[TP(*tp)] = position
+        return silent
 
     def _marked(self, batch: PartitionBatch) -> PartitionBatch:
         """The batch, told from where on it is live when some of it is only read again."""
