@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +14,29 @@ from hypothesis import strategies as st
 from farshore.streams.transport.waiting import all_that_waits
 
 
+GENERATION = 3
+
+
+class Message:
+    """One of the assignment `generation_id`; hashed by identity, as Faust's are."""
+
+    def __init__(self, generation_id: int) -> None:
+        self.generation_id = generation_id
+        self.tracked = False
+
+
 class Stream:
     """A stream over a queue, as far as it is asked: each event is a batch of so many rows."""
 
     def __init__(self) -> None:
         self.channel = SimpleNamespace(queue=asyncio.Queue[Any]())
+        self.active = True
+        self.app = SimpleNamespace(
+            flow_control=SimpleNamespace(is_active=lambda: self.active),
+            consumer_generation_id=GENERATION,
+            consumer=SimpleNamespace(unacked=set()),
+        )
+        self.acknowledged: list[int] = []
 
     def noack(self) -> Stream:
         return self
@@ -29,9 +48,15 @@ class Stream:
                 return
             yield event
 
-    def put(self, sizes: Sequence[int]) -> None:
+    def put(self, sizes: Sequence[int], *, generation: int = GENERATION) -> None:
         for rows in sizes:
-            self.channel.queue.put_nowait(SimpleNamespace(value=range(rows)))
+            self.channel.queue.put_nowait(
+                SimpleNamespace(
+                    value=range(rows),
+                    message=Message(generation),
+                    ack=partial(self.acknowledged.append, rows),
+                )
+            )
 
 
 async def taken(polls: Sequence[Sequence[int]], rows_max: int) -> list[list[int]]:
@@ -45,7 +70,7 @@ async def taken(polls: Sequence[Sequence[int]], rows_max: int) -> list[list[int]
     running = asyncio.create_task(agent())
     for sizes in polls:
         stream.put(sizes)
-        while not stream.channel.queue.empty():
+        while not stream.channel.queue.empty() and not running.done():
             await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert [size for sizes in found for size in sizes] == [size for sizes in polls for size in sizes]
@@ -82,3 +107,32 @@ async def test_between_two_lists_the_loop_has_its_turn() -> None:
         await anext(lists)
         order.append("scored")
     assert order == ["scored", "heartbeat", "scored", "scored"]
+
+
+async def test_what_is_taken_behind_the_first_is_noted_as_being_worked_on() -> None:
+    stream = Stream()
+    stream.put([1, 2, 3])
+    events = await anext(all_that_waits(stream, rows_max=100))
+    behind = events[1:]
+    assert [event.message.tracked for event in behind] == [True, True]
+    assert stream.app.consumer.unacked == {event.message for event in behind}
+    assert stream.acknowledged == []
+
+
+async def test_one_of_an_earlier_assignment_is_acknowledged_unseen() -> None:
+    stream = Stream()
+    stream.put([1])
+    stream.put([2, 3], generation=GENERATION - 1)
+    stream.put([4])
+    events = await anext(all_that_waits(stream, rows_max=100))
+    assert [len(event.value) for event in events] == [1, 4]
+    assert stream.acknowledged == [2, 3]
+
+
+async def test_while_the_flow_is_suspended_nothing_more_is_taken() -> None:
+    stream = Stream()
+    stream.put([1, 2])
+    stream.active = False
+    events = await anext(all_that_waits(stream, rows_max=100))
+    assert [len(event.value) for event in events] == [1]
+    assert stream.channel.queue.qsize() == 1
