@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from farshore.streams.transport.waiting import all_that_waits
 
-
 GENERATION = 3
 
 
