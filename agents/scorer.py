@@ -128,9 +128,10 @@ def _score(
         parcels = [
             (topic, columns)
             for topic, columns in (
+                # The broker writes one after the other, and may flush each: what most readers wait for first.
+                (names.scored, result.scored),
                 (names.anomalies, result.anomalies),
                 (names.dead_letters, result.dead_letters),
-                (names.scored, result.scored),
             )
             if len(columns)
         ]

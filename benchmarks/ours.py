@@ -9,6 +9,7 @@ from typing import Any
 
 import uvloop
 from job import COMMIT_SECONDS, Clock, task
+from topics import unflushed
 
 from farshore.agents import metrics
 from farshore.agents.admin import connect_admin, ensure_topics, site_topics
@@ -51,7 +52,7 @@ async def run_to(events: int, settings: Settings, package: ModelPackage) -> None
     """Start the worker as it is shipped, report once `events` are settled, and end the process."""
     clock = Clock()
     async with connect_admin(settings.kafka_bootstrap) as admin:
-        await ensure_topics(admin, site_topics(settings))
+        await ensure_topics(admin, unflushed(site_topics(settings)))
     app: WorkerApp = make_scorer(settings, package)
     await app.start()
     keep_what_is_loaded()

@@ -50,6 +50,17 @@ _PACED_POLL_ROWS: Final = 256
 Nothing is lost by that: results travel one batch at a time, and what came meanwhile would have waited there.
 """
 _PACE_SECONDS_MAX: Final = 0.01
+_TURNS_UNTIL_SENT: Final = 4
+
+
+async def _let_results_go() -> None:
+    """Turns of the loop in which a small poll is scored and its results are on their way to the broker.
+
+    The agent takes one, the results' lanes the next, aiokafka's sender three. A request for more, which takes
+    three itself, would come before them, and the broker, once woken, takes the processor.
+    """
+    for _ in range(_TURNS_UNTIL_SENT):
+        await asyncio.sleep(0)
 
 
 class BatchConsumer(AIOKafkaConsumer):
@@ -99,6 +110,9 @@ class BatchConsumer(AIOKafkaConsumer):
             self._app_of_batches.note_progress()
         waiting = list(poll.batches.items())
         self._polled_rows = sum(map(len, poll.batches.values()))
+        small = self._polled_rows < _PACED_POLL_ROWS
+        if waiting and not small:
+            self._thread.ask_for_more()
         if self._may_hand_out(epoch):
             for tp, position in poll.positions.items():
                 self.ledger.reach(tp, position)
@@ -107,6 +121,9 @@ class BatchConsumer(AIOKafkaConsumer):
             yield tp, self._to_message(tp, batch)
         if waiting:
             await self._thread.hand_back([batch for _, batch in waiting])
+        if poll.batches and small:
+            await _let_results_go()
+            self._thread.ask_for_more()
 
     async def _drain_messages(self, fetcher: Service) -> None:
         """Hand every poll to the agents: Faust's own loop without its three tasks for each message.
@@ -169,13 +186,20 @@ class BatchConsumer(AIOKafkaConsumer):
 
     async def _await_settled(self, seconds_max: float) -> None:
         """Until nothing is in hand any more, or the time is over."""
+        over = False
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            self._room.set()
+
+        timer = asyncio.get_running_loop().call_later(seconds_max, end)
         try:
-            async with asyncio.timeout(seconds_max):
-                while self.ledger.in_hand:
-                    self._room.clear()
-                    await self._room.wait()
-        except TimeoutError:
-            pass
+            while self.ledger.in_hand and not over:
+                self._room.clear()
+                await self._room.wait()
+        finally:
+            timer.cancel()
 
     def _to_message(self, tp: TP, batch: PartitionBatch) -> BatchMessage:
         message = BatchMessage(

@@ -24,7 +24,7 @@ from aiokafka.structs import TopicPartition
 
 from .batch import PartitionBatch
 
-__all__ = ["take_batches", "wake_reader_at_once"]
+__all__ = ["ask_for_more", "take_batches", "wake_reader_at_once"]
 
 
 @dataclass(slots=True)
@@ -49,24 +49,33 @@ async def take_batches(
     """What is there, at once, or else what comes within the time.
 
     Whole record batches are taken, so it may be one of them more than `rows_max` or `bytes_max`. Raises what
-    the fetcher met. The steps are those of Fetcher.fetched_records.
+    the fetcher met. The steps are those of Fetcher.fetched_records, but that the fetcher is not told of the
+    room that this makes: that is the caller's to say, by `ask_for_more`.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
         if fetcher._subscriptions.reassignment_in_progress:
             await fetcher._subscriptions.wait_for_assignment()
+        held = len(fetcher._records)
         taken = _take(fetcher, rows_max, bytes_max)
+        if not taken and len(fetcher._records) < held:
+            ask_for_more(fetcher)
         left = deadline - time.monotonic()
         if taken or left <= 0:
             return taken
         waiter = fetcher._create_fetch_waiter()
+        over = asyncio.get_running_loop().call_later(left, fetcher._notify, waiter)
         try:
-            async with asyncio.timeout(left):
-                await waiter
-        except TimeoutError:
-            return {}
+            await waiter
+        finally:
+            over.cancel()
         if fetcher._closed:
             return {}
+
+
+def ask_for_more(fetcher: Fetcher) -> None:
+    """What was taken has made room: the fetcher may ask the broker for what comes next."""
+    fetcher._notify(fetcher._wait_consume_future)
 
 
 def wake_reader_at_once(fetcher: Fetcher) -> None:
@@ -94,12 +103,13 @@ def _take(fetcher: Fetcher, rows_max: int, bytes_max: int) -> dict[TopicPartitio
         if not isinstance(result, FetchResult):
             if taken:
                 return taken  # the error is told by the next call
-            _release(fetcher, tp)
+            del fetcher._records[tp]
+            ask_for_more(fetcher)
             result.check_raise()
             continue
         batch = _drain(tp, result, rows_max, bytes_max)
         if not result.has_more():
-            _release(fetcher, tp)
+            del fetcher._records[tp]
         if batch is not None:
             taken[tp] = batch
             rows_max -= len(batch)
@@ -107,12 +117,6 @@ def _take(fetcher: Fetcher, rows_max: int, bytes_max: int) -> dict[TopicPartitio
             if rows_max <= 0 or bytes_max <= 0:
                 break
     return taken
-
-
-def _release(fetcher: Fetcher, tp: TopicPartition) -> None:
-    """The partition may be fetched again."""
-    del fetcher._records[tp]
-    fetcher._notify(fetcher._wait_consume_future)
 
 
 def _drain(tp: TopicPartition, result: FetchResult, rows_max: int, bytes_max: int) -> PartitionBatch | None:

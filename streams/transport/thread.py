@@ -33,7 +33,7 @@ from mode.utils.futures import maybe_async
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
 from .continuity import Continuity
-from .record_reader import take_batches, wake_reader_at_once
+from .record_reader import ask_for_more, take_batches, wake_reader_at_once
 from .stable_offsets import await_stable_commits
 
 if TYPE_CHECKING:
@@ -186,6 +186,10 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             silent | {tp: max(batch.next_offset, batch.live_from) for tp, batch in batches.items()}
         )
         return Poll(batches, silent)
+
+    def ask_for_more(self) -> None:
+        """Have the next fetch made; a poll by itself leaves it to the caller when."""
+        ask_for_more(self._ensure_consumer()._fetcher)
 
     def _silent_positions(
         self, consumer: AIOKafkaConsumer, taken: Collection[TopicPartition]
