@@ -84,6 +84,7 @@ sanitize: $(READY) $(LINK)
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED) FUZZ_EXAMPLES=$(EXAMPLES) \
 		$(BIN)/python -m pytest --timeout 0 tests/streams/scoring/test_native_reader.py \
+		tests/streams/scoring/test_native_numbers.py \
 		tests/streams/scoring/test_decoding.py tests/streams/scoring/test_fuzz.py
 
 # Each writes JSON and Markdown to build/benchmarks; benchmark-publish brings them into the documents.

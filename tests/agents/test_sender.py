@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -11,74 +10,28 @@ from typing import Any
 import orjson
 import pytest
 
-from farshore.agents.departures import Anomaly, Origin, Outcomes, body_digest
-from farshore.agents.hub_access import connection_string_access
-from farshore.agents.hub_event import EventEncoder
+from farshore.agents.departures import Outcomes, body_digest
 from farshore.agents.leaving import leaving_of
-from farshore.agents.sender import Sender, SenderLimits
-from farshore.agents.uplink import EventHubUplink, HubBatch, UplinkLimits
 from farshore.agents.uplink_errors import UplinkTooLargeError
 from farshore.local.eventhubs import EventHubsStandIn, FaultKind
 from farshore.schemas.policy import parse_policy
 from farshore.schemas.records import Outcome
-from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN, BackoffLimits
+from farshore.streams.delivery.breaker import BUSY_SECONDS_MIN
 from farshore.streams.delivery.policy import Policy
-from farshore.streams.delivery.share import Traffic
-from farshore.streams.transport.batch import PartitionBatch
 
-from ..site import anomaly_record, stored_in
+from ..site import stored_in
 from ..site_hub import read_hub
-
-LANE = 1
-NO_HUB = "Endpoint=sb://127.0.0.1;SharedAccessKeyName=k;SharedAccessKey=a2V5;EntityPath=anomalies"
-
-
-def sender_to(hub: EventHubsStandIn, **more: Any) -> tuple[Sender, EventHubUplink]:
-    uplink = EventHubUplink(connection_string_access(hub.connection_string), UplinkLimits())
-    limits = SenderLimits(BackoffLimits(0.05, 0.2), **more)
-    return Sender(uplink, EventEncoder("/farshore/north"), limits), uplink
-
-
-def batch_of(records: list[tuple[bytes | None, bytes | None]]) -> PartitionBatch:
-    keys, values = [key for key, _ in records], [value for _, value in records]
-    offsets = list(range(len(records)))
-    return PartitionBatch("anomalies", LANE, len(records), offsets, offsets, keys, values, 0)
-
-
-def record(number: int, **changes: Any) -> tuple[bytes, bytes]:
-    value = anomaly_record(number) | changes
-    return value["id"].encode(), orjson.dumps(value)
-
-
-def leaving(number: int, **changes: Any) -> Anomaly:
-    """An anomaly of which everything may leave."""
-    key, body = record(number, **changes)
-    return Anomaly(key, number, body)
-
-
-def at_hub(hub: EventHubsStandIn, partition: int = LANE) -> list[int]:
-    return [int(orjson.loads(body)["id"], 16) for number, body in stored_in(hub) if number == partition]
-
-
-class NothingSettled:
-    """As of a new site."""
-
-    def holds(self, _partition: int, _offset: int, _key: bytes) -> bool:
-        return False
-
-    def holds_place(self, _partition: int, _offset: int, _key: bytes) -> bool:
-        return False
-
-
-async def deliver(sender: Sender, *anomalies: Anomaly) -> Outcomes:
-    outcomes = Outcomes(origin=Origin("north", LANE, Policy()))
-    await sender.deliver(LANE, anomalies, outcomes)
-    return outcomes
-
-
-def details(outcomes: Outcomes) -> dict[bytes | None, dict[str, Any]]:
-    values = (orjson.loads(value or b"") for value in outcomes.columns.values)
-    return dict(zip(outcomes.columns.keys, values, strict=True))
+from .senders import (
+    LANE,
+    NothingSettled,
+    at_hub,
+    batch_of,
+    deliver,
+    details,
+    leaving,
+    record,
+    sender_to,
+)
 
 
 def test_tombstones_damaged_records_and_repeats_never_reach_the_link() -> None:
@@ -249,142 +202,6 @@ async def test_nothing_to_deliver_needs_no_link(hub: EventHubsStandIn) -> None:
     sender, _ = sender_to(hub)
     assert len(await deliver(sender)) == 0
     assert hub.stats().connections_accepted == 0
-
-
-async def test_lanes_send_side_by_side_and_one_fault_is_one_setback_for_all(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "farshore.agents.sender")
-    async with EventHubsStandIn(hub="anomalies", partitions=4) as hub:
-        sender, uplink = sender_to(hub, batches_max=4)
-
-        async def lane(number: int, count: int) -> None:
-            await sender.deliver(number, [leaving(number * 100 + n) for n in range(count)], Outcomes())
-
-        await asyncio.gather(*(lane(number, 1) for number in range(4)))
-        await hub.fault(FaultKind.DELAY, delay_seconds=1.0)
-        began = time.monotonic()
-        await asyncio.gather(*(lane(number, 2) for number in range(4)))
-        assert 1.0 <= time.monotonic() - began < 3.5  # one after the other would take 4
-        await hub.fault(FaultKind.RESET_BEFORE_STORE, 4)
-        await asyncio.gather(*(lane(number, 3) for number in range(4)))
-        await uplink.close()
-        for number in range(4):
-            wanted = [number * 100 + n for n in (0, 0, 1, 0, 1, 2)]
-            assert at_hub(hub, number) == wanted
-    told = [record.getMessage().split(":")[0] for record in caplog.records]
-    assert told[:3] == ["uplink online", "uplink offline", "uplink online"]
-
-
-@pytest.mark.parametrize(
-    "cap",
-    [{"events_per_second_max": 200.0}, {"kbits_per_second_max": 200 * 0.8 * 8}],
-    ids=["events", "kbits"],
-)
-async def test_a_cap_holds_over_all_lanes_together(hub: EventHubsStandIn, cap: dict[str, float]) -> None:
-    """400 anomalies of some 800 bytes at 200 a second: a second's worth may leave at once, the rest waits."""
-    sender, uplink = sender_to(hub, **cap)
-    await deliver(sender, leaving(0))
-    began = time.monotonic()
-    numbers = [range(1, 201), range(201, 401)]
-    await asyncio.gather(
-        *(sender.deliver(lane, [leaving(n) for n in numbers[lane]], Outcomes()) for lane in (0, 1))
-    )
-    seconds = time.monotonic() - began
-    await uplink.close()
-    assert len(stored_in(hub)) == 401
-    sent = 400 if "events_per_second_max" in cap else sum(len(body) + 200 for _, body in stored_in(hub)) / 800
-    assert seconds > sent / 200 - 1.5
-
-
-async def test_live_and_backlog_share_a_capped_link_by_the_fraction(hub: EventHubsStandIn) -> None:
-    """100 kB/s and more than enough of both on the same lanes: a quarter of the bytes is live."""
-    sender, uplink = sender_to(hub, kbits_per_second_max=800.0, live_fraction=0.25)
-    kinds = {Traffic.BACKLOG: range(4_000), Traffic.LIVE: range(4_000, 8_000)}
-    both = [
-        asyncio.create_task(
-            sender.deliver(lane, [leaving(n) for n in numbers[lane::2]], Outcomes(), traffic=kind)
-        )
-        for kind, numbers in kinds.items()
-        for lane in (0, 1)
-    ]
-    await asyncio.sleep(5)
-    assert not any(task.done() for task in both)
-    for task in both:
-        task.cancel()
-    await asyncio.gather(*both, return_exceptions=True)
-    await uplink.close()
-    numbers = [int(orjson.loads(body)["id"], 16) for _, body in stored_in(hub)]
-    assert len(numbers) > 300
-    share = sum(number in kinds[Traffic.LIVE] for number in numbers) / len(numbers)
-    assert 0.15 < share < 0.35, f"{share:.2f} of {len(numbers)} were live"
-    for kind in kinds.values():
-        for lane in (0, 1):
-            of_lane = [number for number in at_hub(hub, lane) if number in kind]
-            assert of_lane == list(kind[lane::2][: len(of_lane)]), "in order within a kind and a lane"
-
-
-async def test_a_backlog_has_the_whole_link_while_nothing_live_comes(hub: EventHubsStandIn) -> None:
-    sender, uplink = sender_to(hub, live_fraction=0.9)
-    numbers = range(500)
-    outcomes = Outcomes()
-    await asyncio.wait_for(sender.deliver(LANE, [leaving(n) for n in numbers], outcomes), 20)
-    await uplink.close()
-    assert at_hub(hub) == list(numbers)
-
-
-class SlowAnswers(EventHubUplink):
-    """A link of any width on which each answer takes a tenth of a second, whatever else is under way."""
-
-    def __init__(self) -> None:
-        super().__init__(connection_string_access(NO_HUB), UplinkLimits())
-
-    async def connect(self, lane: int) -> None:
-        """It is there."""
-
-    def new_batch(self, lane: int, bytes_max: int | None = None) -> HubBatch:
-        """One of 128 kB at most."""
-        no_link: Any = None
-        return HubBatch(no_link, str(lane), 131_072, 131_072, 0)
-
-    async def send(self, batch: HubBatch) -> None:
-        """Takes everything."""
-        await asyncio.sleep(0.1)
-
-
-async def drained_beside_trickles(live_fraction: float | None) -> tuple[int, int]:
-    """Anomalies of 20 kB of a backlog, and live ones of 1 kB beside it, that leave in 1.5 s.
-
-    Of each of 16 partitions three live ones come every 0.5 s, none of them at the same time.
-    """
-    limits = SenderLimits(batches_max=8, live_fraction=live_fraction)
-    sender = Sender(SlowAnswers(), EventEncoder("/farshore/north"), limits)
-    ends_at = time.monotonic() + 1.5
-    settled = dict.fromkeys(Traffic, 0)
-
-    async def lane(number: int, kind: Traffic) -> None:
-        def count(_offset: int, _key: bytes) -> None:
-            settled[kind] += 1
-
-        count_and_size = {Traffic.BACKLOG: (100, 20_000), Traffic.LIVE: (3, 1_000)}[kind]
-        if kind is Traffic.LIVE:
-            await asyncio.sleep(0.5 * number / 16)
-        while time.monotonic() < ends_at:
-            some = [Anomaly(b"%032x" % n, n, b"x" * count_and_size[1]) for n in range(count_and_size[0])]
-            await sender.deliver(number, some, Outcomes(count), lambda: time.monotonic() < ends_at, kind)
-            if kind is Traffic.LIVE:
-                await asyncio.sleep(0.4)
-
-    await asyncio.gather(*(lane(number, kind) for number in range(16) for kind in Traffic))
-    return settled[Traffic.BACKLOG], settled[Traffic.LIVE]
-
-
-async def test_live_ones_that_wait_for_their_answer_keep_no_backlog_from_a_link_that_has_room() -> None:
-    without, live_without = await drained_beside_trickles(None)
-    for fraction in (0.2, 0.5):
-        drained, live = await drained_beside_trickles(fraction)
-        assert drained > without / 2, f"of {without} only {drained} with a fraction of {fraction}"
-        assert live > live_without / 2
 
 
 async def test_packs_hold_as_many_as_fit_and_lose_none_of_them() -> None:
