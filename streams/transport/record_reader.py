@@ -49,8 +49,8 @@ async def take_batches(
     """What is there, at once, or else what comes within the time.
 
     Whole record batches are taken, so it may be one of them more than `rows_max` or `bytes_max`. Raises what
-    the fetcher met. The steps are those of Fetcher.fetched_records, but that the fetcher is not told of the
-    room that this makes: that is the caller's to say, by `ask_for_more`.
+    the fetcher met. The steps are those of Fetcher.fetched_records, but that the next fetch of what was taken
+    waits for the caller's `ask_for_more`.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -74,7 +74,13 @@ async def take_batches(
 
 
 def ask_for_more(fetcher: Fetcher) -> None:
-    """What was taken has made room: the fetcher may ask the broker for what comes next."""
+    """Let the fetcher ask the broker for what comes next in the partitions of which everything is taken.
+
+    Until then their empty results keep it from that, for as long as aiokafka waits for a reader.
+    """
+    for tp, result in list(fetcher._records.items()):
+        if isinstance(result, FetchResult) and not result.has_more():
+            del fetcher._records[tp]
     fetcher._notify(fetcher._wait_consume_future)
 
 
@@ -108,9 +114,9 @@ def _take(fetcher: Fetcher, rows_max: int, bytes_max: int) -> dict[TopicPartitio
             result.check_raise()
             continue
         batch = _drain(tp, result, rows_max, bytes_max)
-        if not result.has_more():
+        if batch is None:
             del fetcher._records[tp]
-        if batch is not None:
+        else:
             taken[tp] = batch
             rows_max -= len(batch)
             bytes_max -= batch.size_bytes

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.broker
 
 INTERVAL_SECONDS = 2.0
 HELD_SECONDS = 6.0
+TURNS_MAX = 20
 
 
 async def waits(seconds: float) -> None:
@@ -51,9 +52,12 @@ async def held_app(
         async for event in stream.noack().events():
             if not held:
                 held = True
-                assert app.consumer._thread._ensure_consumer()._fetcher._in_flight, (
-                    "the next fetch is asked for"
-                )
+                fetcher = app.consumer._thread._ensure_consumer()._fetcher
+                for _ in range(TURNS_MAX):  # after a small poll the next fetch is asked for a little later
+                    if fetcher._in_flight:
+                        break
+                    await asyncio.sleep(0)
+                assert fetcher._in_flight, "the next fetch is asked for"
                 await hold(HELD_SECONDS)
             batch = batch_of(event)
             offsets.extend((batch.partition, offset) for offset in batch.offsets)
