@@ -26,6 +26,10 @@ SENT_AT_ONCE = 64
 OUTPUT_BYTES_MAX = 64 * 1024 * 1024
 """A worker refuses an output topic that could not take what the largest event becomes."""
 HEAP_MB = 1_024
+SMALL_INDEXES = {"segment.index.bytes": str(1024 * 1024)}
+"""Kafka sets 10 MB aside for each of the two indexes of a new partition. Where the kernel reads ahead, the
+first record that is indexed has much of it filled with zeros: some 20 ms of processor a partition.
+A topic in use has that behind it; here it would hide what many partitions cost."""
 
 # A new topic's leaders are found after some tries, and each is a warning.
 logging.getLogger("aiokafka").setLevel(logging.ERROR)
@@ -60,7 +64,7 @@ async def make_topic(
     bootstrap: str, topic: str, partitions: int = PARTITIONS, *, output: bool = False
 ) -> None:
     """One replica, Kafka's own defaults; an output topic takes larger messages than any events topic."""
-    config = {MESSAGE_BYTES: str(OUTPUT_BYTES_MAX)} if output else {}
+    config = SMALL_INDEXES | ({MESSAGE_BYTES: str(OUTPUT_BYTES_MAX)} if output else {})
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -83,7 +87,11 @@ async def make_room(bootstrap: str, topic: str) -> None:
 def unflushed(specs: Iterable[TopicSpec]) -> tuple[TopicSpec, ...]:
     """Topics of a site as they are beside a contender's: nobody waits for a disk; `cores.py` has the cost."""
     return tuple(
-        replace(spec, config={name: value for name, value in spec.config.items() if name != "flush.messages"})
+        replace(
+            spec,
+            config={name: value for name, value in spec.config.items() if name != "flush.messages"}
+            | SMALL_INDEXES,
+        )
         for spec in specs
     )
 

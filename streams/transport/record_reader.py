@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment
@@ -24,7 +25,10 @@ from aiokafka.structs import TopicPartition
 
 from .batch import PartitionBatch
 
-__all__ = ["ask_for_more", "take_batches", "wake_reader_at_once"]
+__all__ = ["PARTIAL_WAIT_MS", "ask_for_more", "mend_fetches", "take_batches"]
+
+PARTIAL_WAIT_MS: Final = 50
+"""The longest a fetch waits at the broker for data while some of what an earlier one brought is not taken."""
 
 
 @dataclass(slots=True)
@@ -84,15 +88,21 @@ def ask_for_more(fetcher: Fetcher) -> None:
     fetcher._notify(fetcher._wait_consume_future)
 
 
-def wake_reader_at_once(fetcher: Fetcher) -> None:
-    """Have what a fetch brought taken before the fetcher plans the next one.
+def mend_fetches(fetcher: Fetcher) -> None:
+    """Have a fetch wake the reader at once, and one of some partitions alone not hold up the others.
 
-    aiokafka's goes round its loop first, finds that everything waits for its reader, wakes it, and goes round
-    once more when the records are taken. Woken here, the reader is done by then, and one round does.
+    What a fetch brought is taken before the fetcher plans the next one. aiokafka's goes round its loop first,
+    finds that everything waits for its reader, wakes it, and goes round once more when the records are taken.
+
+    A partition whose records wait for their reader is left out of the next fetch. Of a broker only one is
+    under way, so where the partitions in it are silent, the others' next records would wait with it, for as
+    long as a fetch may wait, although they are there.
     """
     receive = fetcher._proc_fetch_request
 
     async def receive_and_wake(assignment: Assignment, node_id: int, request: FetchRequest) -> bool:
+        if fetcher._records:
+            request._max_wait_ms = min(request._max_wait_ms, PARTIAL_WAIT_MS)
         brought: bool = await receive(assignment, node_id, request)
         if brought:
             for waiter in fetcher._fetch_waiters:

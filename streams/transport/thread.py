@@ -33,7 +33,7 @@ from mode.utils.futures import maybe_async
 from .app import SERVICE_LOG, BatchApp
 from .batch import PartitionBatch
 from .continuity import Continuity
-from .record_reader import ask_for_more, take_batches, wake_reader_at_once
+from .record_reader import ask_for_more, mend_fetches, take_batches
 from .stable_offsets import await_stable_commits
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
                 watch = cast("BatchConsumer", self.consumer).reading_watch
                 rewind = cast(BatchApp, self.app).transport_settings.rewind_offsets
                 self._continuity = Continuity(self._ensure_consumer(), watch, rewind_offsets=rewind)
-                wake_reader_at_once(self._ensure_consumer()._fetcher)
+                mend_fetches(self._ensure_consumer()._fetcher)
                 return
 
     async def on_thread_stop(self) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from farshore.agents import lag_commits, lag_reader, lag_sampling
@@ -26,68 +25,22 @@ from farshore.agents.metrics import (
 )
 from farshore.local.ports import free_ports
 
+from ..conftest import SharedBroker
+from .watched_site import VALUE, WAIT_SECONDS_MAX, WatchedSite
+
 pytestmark = pytest.mark.broker
 
 AGE_SECONDS = 90.0
 LOOK_SECONDS_MAX = 20.0
-WAIT_SECONDS_MAX = 60.0
-VALUE = b"v" * 50
-
-
-class Broker(Protocol):
-    bootstrap: str
-
-
-class Site:
-    """One site's topics and groups on the shared broker."""
-
-    def __init__(self, bootstrap: str, prefix: str, admin: AIOKafkaAdminClient) -> None:
-        self.bootstrap, self.admin = bootstrap, admin
-        self.events, self.scored, self.anomalies = prefix + "events", prefix + "scored", prefix + "anomalies"
-        self.scorer, self.bridge = prefix + "scorer", prefix + "bridge"
-        self.prefix = prefix
-        self.watched = WatchedGroups(
-            ((self.scorer, self.events), (self.bridge, self.anomalies)), (self.scored,)
-        )
-
-    async def create(self, *topics: str, partitions: int = 2) -> None:
-        await self.admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics])
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
-            while True:
-                described = await self.admin.describe_topics(list(topics))
-                if all(len(topic["partitions"]) == partitions for topic in described):
-                    return
-                await asyncio.sleep(0.05)
-
-    async def produce(self, topic: str, count: int, partition: int = 0, age_seconds: float = 0.0) -> None:
-        at_ms = int((time.time() - age_seconds) * 1000)
-        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
-            for _ in range(count):
-                await producer.send(topic, VALUE, partition=partition, timestamp_ms=at_ms)
-
-    async def transact(self, topic: str, count: int, *, commit: bool = True) -> None:
-        name = f"{self.prefix}{time.monotonic_ns()}"
-        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=name) as producer:
-            await producer.begin_transaction()
-            for _ in range(count):
-                await producer.send(topic, VALUE, partition=0)
-            await (producer.commit_transaction() if commit else producer.abort_transaction())
-
-    async def commit(self, group: str, topic: str, offset: int, partition: int = 0) -> None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False
-        )
-        async with consumer:
-            consumer.assign([TopicPartition(topic, partition)])
-            await consumer.commit({TopicPartition(topic, partition): offset})
 
 
 @pytest.fixture
-async def site(broker: Broker, topic_prefix: str) -> AsyncIterator[Site]:
+async def site(broker: SharedBroker, topic_prefix: str) -> AsyncIterator[WatchedSite]:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
-    site = Site(broker.bootstrap, topic_prefix, admin)
+    site = WatchedSite(broker.bootstrap, topic_prefix, admin)
     await site.create(site.events, site.scored, site.anomalies)
+    await site.coordinated()
     try:
         yield site
     finally:
@@ -97,7 +50,7 @@ async def site(broker: Broker, topic_prefix: str) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def exporter(site: Site) -> AsyncIterator[LagExporter]:
+async def exporter(site: WatchedSite) -> AsyncIterator[LagExporter]:
     exporter = LagExporter(site.bootstrap, site.watched, interval_seconds=0.2)
     try:
         yield exporter
@@ -119,7 +72,9 @@ def lag(group: str, topic: str, partition: int = 0) -> tuple[float, float, float
     return records, seconds, size
 
 
-async def test_lag_is_the_distance_age_and_size_from_the_commit(site: Site, exporter: LagExporter) -> None:
+async def test_lag_is_the_distance_age_and_size_from_the_commit(
+    site: WatchedSite, exporter: LagExporter
+) -> None:
     await site.produce(site.events, 4, age_seconds=600)
     await site.produce(site.events, 6, age_seconds=AGE_SECONDS)
     await site.commit(site.scorer, site.events, 4)
@@ -135,7 +90,9 @@ async def test_lag_is_the_distance_age_and_size_from_the_commit(site: Site, expo
     assert lag(site.scorer, site.events, partition=1) == (0, 0, 0)
 
 
-async def test_a_group_without_a_commit_counts_from_the_log_start(site: Site, exporter: LagExporter) -> None:
+async def test_a_group_without_a_commit_counts_from_the_log_start(
+    site: WatchedSite, exporter: LagExporter
+) -> None:
     await site.produce(site.anomalies, 5, age_seconds=AGE_SECONDS)
     await exporter.export_once()
     found = lag(site.bridge, site.anomalies)
@@ -145,7 +102,7 @@ async def test_a_group_without_a_commit_counts_from_the_log_start(site: Site, ex
 
 
 async def test_a_commit_that_retention_has_passed_counts_from_the_log_start(
-    site: Site, exporter: LagExporter
+    site: WatchedSite, exporter: LagExporter
 ) -> None:
     await site.produce(site.events, 10, age_seconds=AGE_SECONDS)
     await site.commit(site.scorer, site.events, 2)
@@ -157,7 +114,7 @@ async def test_a_commit_that_retention_has_passed_counts_from_the_log_start(
     assert found[1] >= AGE_SECONDS
 
 
-async def test_a_commit_beyond_the_end_is_no_lag(site: Site, exporter: LagExporter) -> None:
+async def test_a_commit_beyond_the_end_is_no_lag(site: WatchedSite, exporter: LagExporter) -> None:
     await site.produce(site.events, 3)
     await site.commit(site.scorer, site.events, 50)
     await exporter.export_once()
@@ -165,7 +122,7 @@ async def test_a_commit_beyond_the_end_is_no_lag(site: Site, exporter: LagExport
 
 
 async def test_every_group_that_committed_on_the_scored_topic_is_found_dead_or_not(
-    site: Site, exporter: LagExporter
+    site: WatchedSite, exporter: LagExporter
 ) -> None:
     await site.produce(site.scored, 8, age_seconds=AGE_SECONDS)
     one, two, elsewhere = site.prefix + "one", site.prefix + "two", site.prefix + "elsewhere"
@@ -184,7 +141,7 @@ async def test_every_group_that_committed_on_the_scored_topic_is_found_dead_or_n
     assert lag(elsewhere, site.scored) is None
 
 
-async def test_lag_follows_the_commit_and_ends_at_0(site: Site, exporter: LagExporter) -> None:
+async def test_lag_follows_the_commit_and_ends_at_0(site: WatchedSite, exporter: LagExporter) -> None:
     await site.produce(site.events, 10, age_seconds=AGE_SECONDS)
     seen = []
     for offset in (0, 9, 10):
@@ -198,7 +155,7 @@ async def test_lag_follows_the_commit_and_ends_at_0(site: Site, exporter: LagExp
 
 
 async def test_a_group_that_is_deleted_loses_its_series(
-    site: Site, exporter: LagExporter, monkeypatch: pytest.MonkeyPatch
+    site: WatchedSite, exporter: LagExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = site.prefix + "gone"
     await site.produce(site.scored, 1)
@@ -216,7 +173,7 @@ async def test_a_group_that_is_deleted_loses_its_series(
 
 
 async def test_a_topic_that_is_deleted_loses_its_series_and_hides_no_other(
-    site: Site, exporter: LagExporter
+    site: WatchedSite, exporter: LagExporter
 ) -> None:
     await site.produce(site.events, 2)
     await site.produce(site.anomalies, 3)
@@ -230,7 +187,7 @@ async def test_a_topic_that_is_deleted_loses_its_series_and_hides_no_other(
     assert lag(site.bridge, site.anomalies) is not None
 
 
-async def test_missing_topics_are_left_out_and_not_made(broker: Broker, topic_prefix: str) -> None:
+async def test_missing_topics_are_left_out_and_not_made(broker: SharedBroker, topic_prefix: str) -> None:
     names = [topic_prefix + name for name in ("events", "anomalies", "scored")]
     watched = WatchedGroups(((topic_prefix + "a", names[0]), (topic_prefix + "b", names[1])), (names[2],))
     exporter = LagExporter(broker.bootstrap, watched, interval_seconds=1)
@@ -244,7 +201,7 @@ async def test_missing_topics_are_left_out_and_not_made(broker: Broker, topic_pr
         await admin.close()
 
 
-async def test_a_trailing_transaction_marker_is_no_lag(site: Site, exporter: LagExporter) -> None:
+async def test_a_trailing_transaction_marker_is_no_lag(site: WatchedSite, exporter: LagExporter) -> None:
     await site.transact(site.anomalies, 3)
     await site.commit(site.bridge, site.anomalies, 3)  # after the last record, before the marker
     await exporter.export_once()
@@ -257,14 +214,14 @@ async def test_a_trailing_transaction_marker_is_no_lag(site: Site, exporter: Lag
     assert found[1] >= AGE_SECONDS
 
 
-async def test_aborted_records_are_no_lag(site: Site, exporter: LagExporter) -> None:
+async def test_aborted_records_are_no_lag(site: WatchedSite, exporter: LagExporter) -> None:
     await site.transact(site.anomalies, 5, commit=False)
     await exporter.export_once()
     assert lag(site.bridge, site.anomalies) == (0, 0, 0)
 
 
 async def test_a_large_batch_is_sampled_on_every_partition(
-    site: Site, exporter: LagExporter, monkeypatch: pytest.MonkeyPatch
+    site: WatchedSite, exporter: LagExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch above the partition's fetch limit still arrives: the broker gives one such batch a request."""
     value = b"w" * (lag_sampling.PARTITION_FETCH_BYTES * 4)
@@ -281,7 +238,9 @@ async def test_a_large_batch_is_sampled_on_every_partition(
         assert found[2] == len(value)
 
 
-async def test_a_position_that_stands_still_is_read_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_position_that_stands_still_is_read_once(
+    site: WatchedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await site.produce(site.events, 3, age_seconds=AGE_SECONDS)
     polls = 0
     poll = lag_sampling.RecordSampler._poll
@@ -306,7 +265,10 @@ async def test_a_position_that_stands_still_is_read_once(site: Site, monkeypatch
 
 
 async def test_an_absent_broker_keeps_the_last_values_and_is_told_once(
-    site: Site, exporter: LagExporter, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: WatchedSite,
+    exporter: LagExporter,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO, logger="farshore")
     await site.produce(site.events, 4, age_seconds=AGE_SECONDS)
@@ -331,7 +293,10 @@ async def test_an_absent_broker_keeps_the_last_values_and_is_told_once(
 
 
 async def test_a_coordinator_that_is_loading_is_not_taken_for_no_commit(
-    site: Site, exporter: LagExporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: WatchedSite,
+    exporter: LagExporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its answer has an error for the group and no partitions, which the client passes on as 'nothing'."""
     now = 0.0
@@ -357,7 +322,7 @@ async def test_a_coordinator_that_is_loading_is_not_taken_for_no_commit(
 
 
 async def test_the_loop_goes_on_after_any_error_and_stops_when_cancelled(
-    site: Site, exporter: LagExporter, monkeypatch: pytest.MonkeyPatch
+    site: WatchedSite, exporter: LagExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.produce(site.events, 2)
     read = exporter._reader.read
@@ -378,7 +343,7 @@ async def test_the_loop_goes_on_after_any_error_and_stops_when_cancelled(
         await asyncio.wait_for(task, WAIT_SECONDS_MAX)
 
 
-async def test_measuring_joins_no_group(site: Site, exporter: LagExporter) -> None:
+async def test_measuring_joins_no_group(site: WatchedSite, exporter: LagExporter) -> None:
     await site.produce(site.events, 2)
     before = set(await site.admin.list_consumer_groups())
     await exporter.export_once()
