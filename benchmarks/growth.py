@@ -58,14 +58,19 @@ NAMES = {
     "event_bytes": "bytes of an event",
     "events": "events in the backlog",
 }
+PROPORTIONAL = ("features", "event_bytes")
+"""Along these an event gets larger; with both axes logarithmic a cost in proportion is a straight line."""
 
 
 def markdown(found: Json) -> str:
     """A table an axis, and what they were taken on."""
-    parts = [axis_table(found, axis) for axis in found["results"]]
+    return "\n".join([*(axis_table(found, axis) for axis in found["results"]), terms(found)])
+
+
+def terms(found: Json) -> str:
+    """How often each point was measured, and on what."""
     runs = found["parameters"]["runs"]
-    parts.append(f"Medians (least–most) of {runs} runs. {machine_sentence(found['machine'])}\n")
-    return "\n".join(parts)
+    return f"Medians (least–most) of {runs} runs. {machine_sentence(found['machine'])}\n"
 
 
 def axis_table(found: Json, axis: str) -> str:
@@ -102,6 +107,7 @@ def chart(found: Json, axis: str) -> str:
             )
             for name, field in fields.items()
         ],
+        y_logarithmic=axis in PROPORTIONAL,
     )
 
 

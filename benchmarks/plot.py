@@ -48,16 +48,29 @@ class _Axis:
 
 
 def line_chart(
-    title: str, x_name: str, y_name: str, series: Sequence[Series], *, logarithmic: bool = True
+    title: str,
+    x_name: str,
+    y_name: str,
+    series: Sequence[Series],
+    *,
+    logarithmic: bool = True,
+    y_logarithmic: bool = False,
 ) -> str:
-    """The chart; with `logarithmic`, x is logarithmic and every x must be above 0. y begins at 0."""
+    """The chart; with `logarithmic`, x is logarithmic and every x must be above 0. y begins at 0.
+
+    With `y_logarithmic` y is too, from one power of ten to another; every y must be above 0.
+    """
     across = [x for line in series for x, _ in line.points]
     up = [y for line in series for _, y in line.points]
     low, high = (min(across), max(across)) if across else (1.0, 10.0)
     if low == high:
         low, high = low / 2, high * 2
     x_axis = _Axis(low, high, logarithmic, LEFT, WIDTH - RIGHT)
-    y_axis = _Axis(0.0, _round_up(max(up, default=1.0)), False, HEIGHT - BOTTOM, TOP)
+    y_low, y_high = 0.0, _round_up(max(up, default=1.0))
+    if y_logarithmic:
+        y_low = 10.0 ** math.floor(math.log10(min(up, default=1.0)))
+        y_high = max(10.0 ** math.ceil(math.log10(max(up, default=1.0))), 10 * y_low)
+    y_axis = _Axis(y_low, y_high, y_logarithmic, HEIGHT - BOTTOM, TOP)
     parts = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '

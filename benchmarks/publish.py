@@ -53,6 +53,7 @@ MARKDOWN: Mapping[str, Callable[[Json], str]] = {
 PARTS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "readme": ("peers", peers.short_markdown),
     "backlog-chart": ("backlog", lambda _: "![Resident memory over the backlog](benchmarks/backlog.svg)\n"),
+    "growth-terms": ("growth", growth.terms),
     **{f"growth-{axis}": ("growth", partial(growth_part, axis)) for axis in growth.AXES},
 }
 """Places that show a part of a benchmark, and which."""
