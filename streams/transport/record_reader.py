@@ -28,7 +28,7 @@ from .batch import PartitionBatch
 __all__ = ["PARTIAL_WAIT_MS", "ask_for_more", "mend_fetches", "take_batches"]
 
 PARTIAL_WAIT_MS: Final = 50
-"""The longest a fetch waits at the broker for data while some of what an earlier one brought is not taken."""
+"""The longest that a fetch waits at the broker for data if it leaves out some of the partitions there."""
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ def mend_fetches(fetcher: Fetcher) -> None:
     receive = fetcher._proc_fetch_request
 
     async def receive_and_wake(assignment: Assignment, node_id: int, request: FetchRequest) -> bool:
-        if fetcher._records:
+        if _leaves_out(fetcher, assignment, node_id, request):
             request._max_wait_ms = min(request._max_wait_ms, PARTIAL_WAIT_MS)
         brought: bool = await receive(assignment, node_id, request)
         if brought:
@@ -110,6 +110,15 @@ def mend_fetches(fetcher: Fetcher) -> None:
         return brought
 
     fetcher._proc_fetch_request = receive_and_wake
+
+
+def _leaves_out(fetcher: Fetcher, assignment: Assignment, node_id: int, request: FetchRequest) -> bool:
+    """Whether the broker has assigned partitions that are not asked for."""
+    asked = sum(len(partitions) for _, partitions in request.topics)
+    # Of one broker that is all there is to it; with several, each has its share.
+    return asked < len(assignment.tps) and asked < sum(
+        fetcher._select_read_replica(tp) == node_id for tp in assignment.tps
+    )
 
 
 def _take(fetcher: Fetcher, rows_max: int, bytes_max: int) -> dict[TopicPartition, PartitionBatch]:
