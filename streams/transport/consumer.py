@@ -44,8 +44,9 @@ __all__ = ["BatchConsumer"]
 
 _WATCH_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 1.0
-_PACED_POLL_ROWS: Final = 256
-"""A poll of fewer rows costs more by itself than its rows do, so that the next one waits for what it became.
+_SMALL_POLL_ROWS: Final = 256
+_SMALL_POLL_BYTES: Final = 65_536
+"""A poll below both costs more by itself than its rows do, so that the next one waits for what it became.
 
 Nothing is lost by that: results travel one batch at a time, and what came meanwhile would have waited there.
 """
@@ -63,6 +64,15 @@ async def _let_results_go() -> None:
         await asyncio.sleep(0)
 
 
+def _is_little(batches: Iterable[PartitionBatch]) -> bool:
+    """Whether one poll brought so little that what it costs by itself prevails."""
+    rows = size_bytes = 0
+    for batch in batches:
+        rows += len(batch)
+        size_bytes += batch.size_bytes
+    return rows < _SMALL_POLL_ROWS and size_bytes < _SMALL_POLL_BYTES
+
+
 class BatchConsumer(AIOKafkaConsumer):
     """One worker's consumer. It lives in the app's loop; `BatchConsumerThread` does the reading."""
 
@@ -76,7 +86,7 @@ class BatchConsumer(AIOKafkaConsumer):
         self._app_of_batches = cast(BatchApp, self.app)
         self._limits = self._app_of_batches.transport_settings
         self._epoch = 0
-        self._polled_rows = 0
+        self._polled_little = False
         self._draining = False
         self._joined = False
         self._owner = self._app_of_batches.offset_owner
@@ -100,7 +110,7 @@ class BatchConsumer(AIOKafkaConsumer):
             await self._await_room(timeout)
             return
         epoch = self._epoch, self.app.consumer_generation_id
-        if self.ledger.in_hand and self._polled_rows < _PACED_POLL_ROWS:
+        if self.ledger.in_hand and self._polled_little:
             await self._await_settled(_PACE_SECONDS_MAX)
             if not self._may_hand_out(epoch):
                 return
@@ -109,9 +119,8 @@ class BatchConsumer(AIOKafkaConsumer):
             # Of a worker that has records in hand, only what becomes of those is progress.
             self._app_of_batches.note_progress()
         waiting = list(poll.batches.items())
-        self._polled_rows = sum(map(len, poll.batches.values()))
-        small = self._polled_rows < _PACED_POLL_ROWS
-        if waiting and not small:
+        self._polled_little = _is_little(poll.batches.values())
+        if waiting and not self._polled_little:
             self._thread.ask_for_more()
         if self._may_hand_out(epoch):
             for tp, position in poll.positions.items():
@@ -121,7 +130,7 @@ class BatchConsumer(AIOKafkaConsumer):
             yield tp, self._to_message(tp, batch)
         if waiting:
             await self._thread.hand_back([batch for _, batch in waiting])
-        if poll.batches and small:
+        if poll.batches and self._polled_little:
             await _let_results_go()
             self._thread.ask_for_more()
 

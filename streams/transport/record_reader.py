@@ -145,7 +145,8 @@ def _take(fetcher: Fetcher, rows_max: int, bytes_max: int) -> dict[TopicPartitio
 
 
 def _drain(tp: TopicPartition, result: FetchResult, rows_max: int, bytes_max: int) -> PartitionBatch | None:
-    if not result.check_assignment(tp) or not result.has_more():
+    # In this order: an assignment is checked by the next record, and of a result all taken there is none.
+    if not result.has_more() or not result.check_assignment(tp):
         return None
     records = result._partition_records
     if not isinstance(records._records_iterator, _ColumnIterator):

@@ -45,10 +45,36 @@ async def test_records_behind_those_that_waited_do_not_wait_for_silent_partition
         await asyncio.sleep(3 * PREFETCH_BACKOFF_SECONDS)
         await producer.send_and_wait(topic, b"second", partition=0)
         begin = time.monotonic()
-        values = []
+        values: list[bytes | None] = []
         while len(values) < 2:
             taken = await take_batches(fetcher, timeout_seconds=5, rows_max=ROWS_MAX, bytes_max=BYTES_MAX)
             ask_for_more(fetcher)
             values += [value for batch in taken.values() for value in batch.values]
         assert values == [b"first", b"second"]
         assert time.monotonic() - begin < (PARTIAL_WAIT_MS + FETCH_WAIT_MS) / 2 / 1000
+
+
+async def test_what_is_all_taken_may_be_asked_for_again(broker: SharedBroker, topic_prefix: str) -> None:
+    """Whoever takes may fail before it asks for more; the next take then finds nothing, and goes on."""
+    topic = topic_prefix + "events"
+    async with connect_admin(broker.bootstrap) as admin:
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+    async with (
+        AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer,
+        AIOKafkaConsumer(bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest") as consumer,
+    ):
+        await producer.send_and_wait(topic, b"first")
+        consumer.assign([TopicPartition(topic, 0)])
+        taken = await take_batches(
+            consumer._fetcher, timeout_seconds=10, rows_max=ROWS_MAX, bytes_max=BYTES_MAX
+        )
+        assert [batch.values for batch in taken.values()] == [[b"first"]]
+        assert consumer._fetcher._records  # all taken, and not given back
+        assert not await take_batches(
+            consumer._fetcher, timeout_seconds=0.05, rows_max=ROWS_MAX, bytes_max=BYTES_MAX
+        )
+        await producer.send_and_wait(topic, b"second")
+        taken = await take_batches(
+            consumer._fetcher, timeout_seconds=10, rows_max=ROWS_MAX, bytes_max=BYTES_MAX
+        )
+        assert [batch.values for batch in taken.values()] == [[b"second"]]

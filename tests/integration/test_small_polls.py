@@ -1,4 +1,4 @@
-"""The results of a small poll leave before the next fetch is asked for."""
+"""The results of a small poll leave before the next fetch is asked for; after a large one that overlaps."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ EVENTS_MIN = 8
 """A fetch that ran out just before an event, and was asked for anew, looks like one that came too early."""
 
 
+@pytest.mark.parametrize(
+    ("padding", "order"),
+    [
+        pytest.param(b"", ["ProduceRequest", "FetchRequest"], id="small"),
+        pytest.param(b" " * 80_000, ["FetchRequest", "ProduceRequest"], id="few-rows-but-large"),
+    ],
+)
 async def test_results_of_a_small_poll_go_before_the_next_fetch(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, padding: bytes, order: list[str]
 ) -> None:
     sent: list[str] = []
     send = MendedConnection.send
@@ -39,13 +46,13 @@ async def test_results_of_a_small_poll_go_before_the_next_fetch(
     try:
         await site.publish(EventSource(seed=7).take(1))
         await site.scored()
-        results_first = 0
-        for event in EventSource(seed=8).take(EVENTS):
+        in_order = 0
+        for key, value in EventSource(seed=8).take(EVENTS):
             sent.clear()
-            await site.publish([event])
+            await site.publish([(key, value + padding)])
             await site.scored()
             assert "ProduceRequest" in sent
-            results_first += sent[:2] == ["ProduceRequest", "FetchRequest"]
+            in_order += sent[:2] == order
     finally:
         await app.stop()
-    assert results_first >= EVENTS_MIN
+    assert in_order >= EVENTS_MIN
