@@ -63,7 +63,7 @@ def new_name(what: str) -> str:
 async def make_topic(
     bootstrap: str, topic: str, partitions: int = PARTITIONS, *, output: bool = False
 ) -> None:
-    """One replica, Kafka's own defaults; an output topic takes larger messages than any events topic."""
+    """One replica, small indexes; an output topic takes larger messages than any events topic."""
     config = SMALL_INDEXES | ({MESSAGE_BYTES: str(OUTPUT_BYTES_MAX)} if output else {})
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
