@@ -3,7 +3,7 @@
 The harness gives BOOTSTRAP, IN_TOPIC, OUT_TOPIC, MODEL and N in the environment. Its events are
 `{"device_id", "ts", "readings"}`, its results `{"device_id", "ts", "score", "anomaly"}`; its model flattens
 its output to (rows x features, 1), which a package may not, so one Reshape is added behind it. TIME_UNIT=us
-for events that are stamped in microseconds. Everything else is the worker as it is shipped.
+for events that are stamped in microseconds. Everything else is as in `ours.py`.
 """
 
 import asyncio
