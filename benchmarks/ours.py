@@ -49,7 +49,7 @@ def metric(name: str) -> float:
 
 
 async def run_to(events: int, settings: Settings, package: ModelPackage) -> None:
-    """Start the app of `farshore score`, without what it serves over HTTP; report once `events` are settled."""
+    """Start the app of `farshore score`, without its HTTP server; report when `events` are settled."""
     clock = Clock()
     async with connect_admin(settings.kafka_bootstrap) as admin:
         await ensure_topics(admin, unflushed(site_topics(settings)))
