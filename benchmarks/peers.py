@@ -156,8 +156,8 @@ def verdicts(results: Mapping[str, Any]) -> str:
         if runs.get(name):
             rows.append(_verdict(what, _median(runs[OURS], field), _median(runs[name], field), factor, name))
     found = results["latency"]
+    measured = {name.partition("@")[0] for name in found} - {OURS, PROBE}
     for rate in sorted({int(name.partition("@")[2]) for name in found}):
-        measured = {name.partition("@")[0] for name in found} - {OURS, PROBE}
         others = {
             name: _median(found[f"{name}@{rate}"], "p99_ms")
             for name in sorted(measured)

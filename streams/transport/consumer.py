@@ -64,7 +64,7 @@ async def _let_results_go() -> None:
         await asyncio.sleep(0)
 
 
-def _is_little(batches: Iterable[PartitionBatch]) -> bool:
+def _is_small(batches: Iterable[PartitionBatch]) -> bool:
     """Whether one poll brought so little that what it costs by itself prevails."""
     rows = size_bytes = 0
     for batch in batches:
@@ -86,7 +86,7 @@ class BatchConsumer(AIOKafkaConsumer):
         self._app_of_batches = cast(BatchApp, self.app)
         self._limits = self._app_of_batches.transport_settings
         self._epoch = 0
-        self._polled_little = False
+        self._polled_small = False
         self._draining = False
         self._joined = False
         self._owner = self._app_of_batches.offset_owner
@@ -110,7 +110,7 @@ class BatchConsumer(AIOKafkaConsumer):
             await self._await_room(timeout)
             return
         epoch = self._epoch, self.app.consumer_generation_id
-        if self.ledger.in_hand and self._polled_little:
+        if self.ledger.in_hand and self._polled_small:
             await self._await_settled(_PACE_SECONDS_MAX)
             if not self._may_hand_out(epoch):
                 return
@@ -119,8 +119,8 @@ class BatchConsumer(AIOKafkaConsumer):
             # Of a worker that has records in hand, only what becomes of those is progress.
             self._app_of_batches.note_progress()
         waiting = list(poll.batches.items())
-        self._polled_little = _is_little(poll.batches.values())
-        if waiting and not self._polled_little:
+        self._polled_small = _is_small(poll.batches.values())
+        if waiting and not self._polled_small:
             self._thread.ask_for_more()
         if self._may_hand_out(epoch):
             for tp, position in poll.positions.items():
@@ -130,7 +130,7 @@ class BatchConsumer(AIOKafkaConsumer):
             yield tp, self._to_message(tp, batch)
         if waiting:
             await self._thread.hand_back([batch for _, batch in waiting])
-        if poll.batches and self._polled_little:
+        if poll.batches and self._polled_small:
             await _let_results_go()
             self._thread.ask_for_more()
 

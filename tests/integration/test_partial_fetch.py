@@ -19,7 +19,15 @@ pytestmark = pytest.mark.broker
 FETCH_WAIT_MS = 3_000
 PREFETCH_BACKOFF_SECONDS = 0.1
 """aiokafka lets records wait that long for their reader before it asks for more of the other partitions."""
-ROWS_MAX = BYTES_MAX = 1_000_000
+TAKE_SECONDS_MAX = 10.0
+
+
+async def taken(consumer: AIOKafkaConsumer, timeout_seconds: float = TAKE_SECONDS_MAX) -> list[bytes | None]:
+    """The values of one take."""
+    batches = await take_batches(
+        consumer._fetcher, timeout_seconds=timeout_seconds, rows_max=1_000_000, bytes_max=1_000_000
+    )
+    return [value for batch in batches.values() for value in batch.values]
 
 
 async def test_records_behind_those_that_waited_do_not_wait_for_silent_partitions(
@@ -47,9 +55,8 @@ async def test_records_behind_those_that_waited_do_not_wait_for_silent_partition
         begin = time.monotonic()
         values: list[bytes | None] = []
         while len(values) < 2:
-            taken = await take_batches(fetcher, timeout_seconds=5, rows_max=ROWS_MAX, bytes_max=BYTES_MAX)
+            values += await taken(consumer)
             ask_for_more(fetcher)
-            values += [value for batch in taken.values() for value in batch.values]
         assert values == [b"first", b"second"]
         assert time.monotonic() - begin < (PARTIAL_WAIT_MS + FETCH_WAIT_MS) / 2 / 1000
 
@@ -65,16 +72,8 @@ async def test_what_is_all_taken_may_be_asked_for_again(broker: SharedBroker, to
     ):
         await producer.send_and_wait(topic, b"first")
         consumer.assign([TopicPartition(topic, 0)])
-        taken = await take_batches(
-            consumer._fetcher, timeout_seconds=10, rows_max=ROWS_MAX, bytes_max=BYTES_MAX
-        )
-        assert [batch.values for batch in taken.values()] == [[b"first"]]
-        assert consumer._fetcher._records  # all taken, and not given back
-        assert not await take_batches(
-            consumer._fetcher, timeout_seconds=0.05, rows_max=ROWS_MAX, bytes_max=BYTES_MAX
-        )
+        assert await taken(consumer) == [b"first"]
+        assert consumer._fetcher._records  # all taken, and no more asked for
+        assert not await taken(consumer, timeout_seconds=0.05)
         await producer.send_and_wait(topic, b"second")
-        taken = await take_batches(
-            consumer._fetcher, timeout_seconds=10, rows_max=ROWS_MAX, bytes_max=BYTES_MAX
-        )
-        assert [batch.values for batch in taken.values()] == [[b"second"]]
+        assert await taken(consumer) == [b"second"]
